@@ -1,0 +1,3 @@
+//! bird-rs
+
+fn main() {}

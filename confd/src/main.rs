@@ -1,0 +1,3 @@
+//! confd
+
+fn main() {}

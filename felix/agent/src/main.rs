@@ -1,0 +1,3 @@
+//! calico-felix
+
+fn main() {}

@@ -1,0 +1,22 @@
+//! `IPReservation` of `projectcalico.org/v3`: type, defaults and validation.
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::null_default;
+use crate::meta::{NoStatus, Object};
+
+/// The whole object.
+pub type IPReservation = Object<IPReservationSpec, NoStatus>;
+
+/// `IPReservationSpec` of IPReservation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IPReservationSpec {
+    #[serde(
+        rename = "reservedCIDRs",
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub reserved_cid_rs: Vec<String>,
+}

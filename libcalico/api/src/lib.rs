@@ -1,0 +1,35 @@
+//! `projectcalico.org/v3`: one file per kind, with its type, defaults, validation and columns.
+//!
+//! In comes JSON (from files, etcd or the Kubernetes API), out go typed objects. Field names, order and omission
+//! of empty values are upstream's. What is left out: where objects are stored (`libcalico-model`).
+
+pub mod bgp_configuration;
+pub mod bgp_filter;
+pub mod bgp_peer;
+pub mod calico_node_status;
+pub mod cluster_information;
+pub mod common;
+pub mod felix_configuration;
+pub mod global_network_policy;
+pub mod global_network_set;
+pub mod host_endpoint;
+pub mod ip_pool;
+pub mod ip_reservation;
+pub mod ipam_configuration;
+pub mod kube_controllers_configuration;
+pub mod meta;
+pub mod network_policy;
+pub mod network_set;
+pub mod node;
+pub mod num_or_string;
+pub mod profile;
+pub mod resource;
+pub mod rule;
+pub mod staged_global_network_policy;
+pub mod staged_kubernetes_network_policy;
+pub mod staged_network_policy;
+pub mod tier;
+pub mod workload_endpoint;
+
+pub use meta::{API_VERSION, NoStatus, Object, ObjectMeta};
+pub use resource::{Kind, Resource, ResourceError};

@@ -1,0 +1,17 @@
+//! `NetworkSet` of `projectcalico.org/v3`: type, defaults and validation.
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::null_default;
+use crate::meta::{NoStatus, Object};
+
+/// The whole object.
+pub type NetworkSet = Object<NetworkSetSpec, NoStatus>;
+
+/// `NetworkSetSpec` of NetworkSet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkSetSpec {
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub nets: Vec<String>,
+}

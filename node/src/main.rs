@@ -1,0 +1,3 @@
+//! calico-node
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! calico-typha
+
+fn main() {}
