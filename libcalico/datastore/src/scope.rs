@@ -1,0 +1,63 @@
+//! What a list or watch is about.
+
+use libcalico_api::Kind;
+use libcalico_model::Key;
+
+/// A part of the datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// All objects of a kind, in one namespace or in all.
+    Kind { kind: Kind, namespace: Option<String> },
+    /// All IPAM blocks.
+    Blocks,
+    /// Block affinities, of one host or of all.
+    BlockAffinities { host: Option<String> },
+    /// All IPAM handles.
+    Handles,
+    /// IPAM's settings: one key.
+    IpamConfig,
+}
+
+impl Scope {
+    /// All objects of a kind.
+    #[must_use]
+    pub fn kind(kind: Kind) -> Self {
+        Self::Kind { kind, namespace: None }
+    }
+
+    /// The beginning of every etcd path in the scope.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        match self {
+            Self::Kind { kind, namespace } => {
+                let base = format!("/calico/resources/v3/projectcalico.org/{}/", kind.plural());
+                match namespace {
+                    Some(ns) if kind.namespaced() => format!("{base}{ns}/"),
+                    _ => base,
+                }
+            }
+            Self::Blocks => "/calico/ipam/v2/assignment/".to_owned(),
+            Self::BlockAffinities { host: None } => "/calico/ipam/v2/host/".to_owned(),
+            Self::BlockAffinities { host: Some(h) } => format!("/calico/ipam/v2/host/{h}/"),
+            Self::Handles => "/calico/ipam/v2/handle/".to_owned(),
+            Self::IpamConfig => "/calico/ipam/v2/config".to_owned(),
+        }
+    }
+
+    /// True where the key belongs to the scope.
+    #[must_use]
+    pub fn contains(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Kind { kind, namespace }, Key::Resource(r)) => {
+                r.kind == *kind && namespace.as_ref().is_none_or(|ns| *ns == r.namespace)
+            }
+            (Self::Blocks, Key::Block(_))
+            | (Self::Handles, Key::Handle(_))
+            | (Self::IpamConfig, Key::IpamConfig) => true,
+            (Self::BlockAffinities { host }, Key::BlockAffinity { host: h, .. }) => {
+                host.as_ref().is_none_or(|want| want == h)
+            }
+            _ => false,
+        }
+    }
+}
