@@ -1,0 +1,44 @@
+# Every target runs exactly what CI runs. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help deps build check unit test e2e demo bench fuzz clean
+
+CARGO ?= cargo
+# Seconds for each fuzz target.
+FUZZ_SECS ?= 60
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what building and testing need (Debian packages; as root or by sudo)
+	@tools/install-deps
+
+build: deps ## build every binary (release) into target/release
+	$(CARGO) build --release
+
+check: deps ## format, clippy with warnings denied, tidy, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) xtask tidy
+	$(CARGO) xtask licences
+
+unit: deps ## unit and integration tests of every crate but the laboratory's (root: they make namespaces)
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace --exclude e2e
+
+e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
+	$(CARGO) build --workspace
+	$(CARGO) test --package e2e -- --test-threads=1
+
+test: check unit e2e ## everything above: what CI runs
+
+demo: build ## a three-machine cluster: up, quickstart, what calicoctl shows, down (root)
+	target/release/lab demo
+
+bench: build ## figures: policy latency, CNI ADD, memory of each daemon (root)
+	target/release/lab bench
+
+fuzz: deps ## each fuzz target for FUZZ_SECS seconds (needs nightly and cargo-fuzz)
+	fuzz/run $(FUZZ_SECS)
+
+clean: ## remove what was built
+	$(CARGO) clean
