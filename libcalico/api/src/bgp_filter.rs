@@ -13,79 +13,41 @@ pub type BGPFilter = Object<BGPFilterSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPFilterSpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub export_v4: Vec<BGPFilterExportV4>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub export_v6: Vec<BGPFilterExportV6>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub import_v4: Vec<BGPFilterExportV4>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub import_v6: Vec<BGPFilterExportV6>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub export_v4: Vec<BGPFilterRule>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub export_v6: Vec<BGPFilterRule>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub import_v4: Vec<BGPFilterRule>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub import_v6: Vec<BGPFilterRule>,
 }
 
-/// `BGPFilterExportV6` of BGPFilter.
+/// `BGPFilterRule` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV6 {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct BGPFilterRule {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub as_path_prefix: Vec<AsNumber>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub communities: Option<BGPFilterExportV4Communities>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communities: Option<CommunityMatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub match_operator: Option<MatchOperator>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub operations: Vec<BGPFilterExportV4Operations>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<Operation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_type: Option<PeerType>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix_length: Option<BGPFilterExportV6PrefixLength>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_length: Option<PrefixLength>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Source>,
-}
-
-/// `BGPFilterExportV6PrefixLength` of BGPFilter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV6PrefixLength {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<i32>,
-}
-
-/// `BGPFilterExportV4` of BGPFilter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4 {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<Action>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub as_path_prefix: Vec<AsNumber>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cidr: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub communities: Option<BGPFilterExportV4Communities>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub match_operator: Option<MatchOperator>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub operations: Vec<BGPFilterExportV4Operations>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer_type: Option<PeerType>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix_length: Option<BGPFilterExportV4PrefixLength>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
@@ -95,13 +57,13 @@ pub enum Source {
     RemotePeers,
 }
 
-/// `BGPFilterExportV4PrefixLength` of BGPFilter.
+/// `PrefixLength` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4PrefixLength {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct PrefixLength {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<i32>,
 }
 
@@ -114,39 +76,39 @@ pub enum PeerType {
     IBGP,
 }
 
-/// `BGPFilterExportV4Operations` of BGPFilter.
+/// `Operation` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4Operations {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_community: Option<BGPFilterExportV4OperationsAddCommunity>,
-    #[serde(rename = "prependASPath", default, skip_serializing_if = "Option::is_none")]
-    pub prepend_as_path: Option<BGPFilterExportV4OperationsPrependASPath>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_priority: Option<BGPFilterExportV4OperationsSetPriority>,
+pub struct Operation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub add_community: Option<AddCommunity>,
+    #[serde(rename = "prependASPath", skip_serializing_if = "Option::is_none")]
+    pub prepend_as_path: Option<PrependAsPath>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_priority: Option<SetPriority>,
 }
 
-/// `BGPFilterExportV4OperationsSetPriority` of BGPFilter.
+/// `SetPriority` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4OperationsSetPriority {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct SetPriority {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<i32>,
 }
 
-/// `BGPFilterExportV4OperationsPrependASPath` of BGPFilter.
+/// `PrependAsPath` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4OperationsPrependASPath {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub prefix: Vec<i32>,
+pub struct PrependAsPath {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<AsNumber>,
 }
 
-/// `BGPFilterExportV4OperationsAddCommunity` of BGPFilter.
+/// `AddCommunity` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4OperationsAddCommunity {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct AddCommunity {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
 
@@ -159,11 +121,11 @@ pub enum MatchOperator {
     NotIn,
 }
 
-/// `BGPFilterExportV4Communities` of BGPFilter.
+/// `CommunityMatch` of BGPFilter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BGPFilterExportV4Communities {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+pub struct CommunityMatch {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::null_default;
+use crate::common::{BgpPassword, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::AsNumber;
 
@@ -13,41 +13,41 @@ pub type BGPPeer = Object<BGPPeerSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPPeerSpec {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub as_number: Option<AsNumber>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_original_next_hop: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keepalive_time: Option<String>,
-    #[serde(rename = "localASNumber", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "localASNumber", skip_serializing_if = "Option::is_none")]
     pub local_as_number: Option<AsNumber>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_workload_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restart_time: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_hop_mode: Option<NextHopMode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<String>,
-    #[serde(rename = "numAllowedLocalASNumbers", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "numAllowedLocalASNumbers", skip_serializing_if = "Option::is_none")]
     pub num_allowed_local_as_numbers: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<BGPPeerPassword>,
-    #[serde(rename = "peerIP", default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<BgpPassword>,
+    #[serde(rename = "peerIP", skip_serializing_if = "Option::is_none")]
     pub peer_ip: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reachable_by: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reverse_peering: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_address: Option<SourceAddress>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<i32>,
 }
 
@@ -56,26 +56,6 @@ pub struct BGPPeerSpec {
 pub enum SourceAddress {
     UseNodeIP,
     None,
-}
-
-/// `BGPPeerPassword` of BGPPeer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BGPPeerPassword {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<BGPPeerPasswordSecretKeyRef>,
-}
-
-/// `BGPPeerPasswordSecretKeyRef` of BGPPeer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BGPPeerPasswordSecretKeyRef {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub optional: Option<bool>,
 }
 
 /// Values of `NextHopMode`.

@@ -12,56 +12,56 @@ pub type CalicoNodeStatus = Object<CalicoNodeStatusSpec, CalicoNodeStatusStatus>
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CalicoNodeStatusStatus {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<CalicoNodeStatusStatusAgent>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bgp: Option<CalicoNodeStatusStatusBgp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<BgpStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub routes: Option<CalicoNodeStatusStatusRoutes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<RoutesStatus>,
 }
 
-/// `CalicoNodeStatusStatusRoutes` of CalicoNodeStatus.
+/// `RoutesStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusRoutes {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub routes_v4: Vec<CalicoNodeStatusStatusRoutesRoutesV4>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub routes_v6: Vec<CalicoNodeStatusStatusRoutesRoutesV4>,
+pub struct RoutesStatus {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub routes_v4: Vec<RouteStatus>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub routes_v6: Vec<RouteStatus>,
 }
 
-/// `CalicoNodeStatusStatusRoutesRoutesV4` of CalicoNodeStatus.
+/// `RouteStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusRoutesRoutesV4 {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct RouteStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learned_from: Option<CalicoNodeStatusStatusRoutesRoutesV4LearnedFrom>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub r#type: Option<CalicoNodeStatusType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learned_from: Option<LearnedFrom>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<RouteType>,
 }
 
-/// Values of `CalicoNodeStatusType`.
+/// Values of `RouteType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum CalicoNodeStatusType {
+pub enum RouteType {
     FIB,
     RIB,
 }
 
-/// `CalicoNodeStatusStatusRoutesRoutesV4LearnedFrom` of CalicoNodeStatus.
+/// `LearnedFrom` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusRoutesRoutesV4LearnedFrom {
-    #[serde(rename = "peerIP", default, skip_serializing_if = "Option::is_none")]
+pub struct LearnedFrom {
+    #[serde(rename = "peerIP", skip_serializing_if = "Option::is_none")]
     pub peer_ip: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_type: Option<SourceType>,
 }
 
@@ -75,49 +75,49 @@ pub enum SourceType {
     BGPPeer,
 }
 
-/// `CalicoNodeStatusStatusBgp` of CalicoNodeStatus.
+/// `BgpStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusBgp {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct BgpStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub number_established_v4: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub number_established_v6: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub number_not_established_v4: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub number_not_established_v6: Option<i32>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub peers_v4: Vec<CalicoNodeStatusStatusBgpPeersV4>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub peers_v6: Vec<CalicoNodeStatusStatusBgpPeersV4>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub peers_v4: Vec<PeerStatus>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub peers_v6: Vec<PeerStatus>,
 }
 
-/// `CalicoNodeStatusStatusBgpPeersV4` of CalicoNodeStatus.
+/// `PeerStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusBgpPeersV4 {
-    #[serde(rename = "peerIP", default, skip_serializing_if = "Option::is_none")]
+pub struct PeerStatus {
+    #[serde(rename = "peerIP", skip_serializing_if = "Option::is_none")]
     pub peer_ip: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<CalicoNodeStatusState>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub r#type: Option<Type>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<SessionState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<PeerType>,
 }
 
 /// Values of `Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Type {
+pub enum PeerType {
     NodeMesh,
     NodePeer,
     GlobalPeer,
 }
 
-/// Values of `CalicoNodeStatusState`.
+/// Values of `SessionState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum CalicoNodeStatusState {
+pub enum SessionState {
     Idle,
     Connect,
     Active,
@@ -127,35 +127,35 @@ pub enum CalicoNodeStatusState {
     Close,
 }
 
-/// `CalicoNodeStatusStatusAgent` of CalicoNodeStatus.
+/// `AgentStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusAgent {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bird_v4: Option<CalicoNodeStatusStatusAgentBirdV4>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bird_v6: Option<CalicoNodeStatusStatusAgentBirdV4>,
+pub struct AgentStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bird_v4: Option<BgpDaemonStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bird_v6: Option<BgpDaemonStatus>,
 }
 
-/// `CalicoNodeStatusStatusAgentBirdV4` of CalicoNodeStatus.
+/// `BgpDaemonStatus` of CalicoNodeStatus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CalicoNodeStatusStatusAgentBirdV4 {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct BgpDaemonStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_boot_time: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reconfiguration_time: Option<String>,
-    #[serde(rename = "routerID", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "routerID", skip_serializing_if = "Option::is_none")]
     pub router_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<DaemonState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
 /// Values of `State`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum State {
+pub enum DaemonState {
     Ready,
     NotReady,
 }
@@ -164,17 +164,17 @@ pub enum State {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CalicoNodeStatusSpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<Classes>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<StatusClass>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub update_period_seconds: Option<i32>,
 }
 
-/// Values of `Classes`.
+/// Values of `StatusClass`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Classes {
+pub enum StatusClass {
     Agent,
     BGP,
     Routes,

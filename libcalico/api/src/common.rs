@@ -64,3 +64,36 @@ pub struct EndpointPort {
     pub protocol: Protocol,
     pub port: u16,
 }
+
+/// Which routes of the cluster a component programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ProgramClusterRoutes {
+    Enabled,
+    Disabled,
+    EnabledIPIPOnly,
+    EnabledNoEncapOnly,
+}
+
+/// Where the password of BGP sessions (TCP MD5, RFC 2385) is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BgpPassword {
+    /// A key of a Secret in the node agent's own namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// One key of a Kubernetes Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The key whose value is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// True: absence of the Secret or the key is no error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::{EnabledDisabled, null_default};
+use crate::common::{EnabledDisabled, ProgramClusterRoutes, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::Port;
 
@@ -15,401 +15,399 @@ pub type FelixConfiguration = Object<FelixConfigurationSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FelixConfigurationSpec {
-    #[serde(rename = "allowIPIPPacketsFromWorkloads", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "allowIPIPPacketsFromWorkloads", skip_serializing_if = "Option::is_none")]
     pub allow_ipip_packets_from_workloads: Option<bool>,
-    #[serde(rename = "allowVXLANPacketsFromWorkloads", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "allowVXLANPacketsFromWorkloads", skip_serializing_if = "Option::is_none")]
     pub allow_vxlan_packets_from_workloads: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aws_src_dst_check: Option<AwsSrcDstCheck>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_attach_type: Option<BpfAttachType>,
-    #[serde(rename = "bpfCTLBLogFilter", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfCTLBLogFilter", skip_serializing_if = "Option::is_none")]
     pub bpf_ctlb_log_filter: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_connect_time_load_balancing: Option<BpfConnectTimeLoadBalancing>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_connect_time_load_balancing_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_conntrack_log_level: Option<BpfConntrackLogLevel>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_conntrack_mode: Option<BpfConntrackMode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bpf_conntrack_timeouts: Option<FelixConfigurationBpfConntrackTimeouts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bpf_conntrack_timeouts: Option<BpfConntrackTimeouts>,
     #[serde(
         rename = "bpfDSROptoutCIDRs",
-        default,
         deserialize_with = "null_default",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub bpf_dsr_optout_cid_rs: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bpf_dsr_optout_cidrs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_data_iface_pattern: Option<String>,
-    #[serde(rename = "bpfDisableGROForIfaces", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfDisableGROForIfaces", skip_serializing_if = "Option::is_none")]
     pub bpf_disable_gro_for_ifaces: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_disable_unprivileged: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_enabled: Option<bool>,
-    #[serde(rename = "bpfEnforceRPF", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfEnforceRPF", skip_serializing_if = "Option::is_none")]
     pub bpf_enforce_rpf: Option<String>,
     #[serde(
         rename = "bpfExcludeCIDRsFromNAT",
-        default,
         deserialize_with = "null_default",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub bpf_exclude_cid_rs_from_nat: Vec<String>,
-    #[serde(rename = "bpfExportBufferSizeMB", default, skip_serializing_if = "Option::is_none")]
+    pub bpf_exclude_cidrs_from_nat: Vec<String>,
+    #[serde(rename = "bpfExportBufferSizeMB", skip_serializing_if = "Option::is_none")]
     pub bpf_export_buffer_size_mb: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_ext_to_service_connmark: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_external_service_mode: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub bpf_force_track_packets_from_ifaces: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_host_conntrack_bypass: Option<bool>,
-    #[serde(rename = "bpfHostNetworkedNATWithoutCTLB", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfHostNetworkedNATWithoutCTLB", skip_serializing_if = "Option::is_none")]
     pub bpf_host_networked_nat_without_ctlb: Option<EnabledDisabled>,
-    #[serde(rename = "bpfIPFragTimeout", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfIPFragTimeout", skip_serializing_if = "Option::is_none")]
     pub bpf_ip_frag_timeout: Option<String>,
-    #[serde(rename = "bpfIPFragmentReassemblyEnabled", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfIPFragmentReassemblyEnabled", skip_serializing_if = "Option::is_none")]
     pub bpf_ip_fragment_reassembly_enabled: Option<bool>,
-    #[serde(rename = "bpfJITHardening", default, skip_serializing_if = "Option::is_none")]
-    pub bpf_jit_hardening: Option<BpfJITHardening>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfJITHardening", skip_serializing_if = "Option::is_none")]
+    pub bpf_jit_hardening: Option<BpfJitHardening>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_kube_proxy_healthz_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_kube_proxy_iptables_cleanup_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_kube_proxy_min_sync_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_l3_iface_pattern: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub bpf_log_filters: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_log_level: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_maglev_max_endpoints_per_service: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_maglev_max_services: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_conntrack: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_conntrack_cleanup_queue: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_conntrack_scaling: Option<String>,
-    #[serde(rename = "bpfMapSizeIPSets", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfMapSizeIPSets", skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_ipsets: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_if_state: Option<i32>,
-    #[serde(rename = "bpfMapSizeNATAffinity", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfMapSizeNATAffinity", skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_nat_affinity: Option<i32>,
-    #[serde(rename = "bpfMapSizeNATBackend", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfMapSizeNATBackend", skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_nat_backend: Option<i32>,
-    #[serde(rename = "bpfMapSizeNATFrontend", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfMapSizeNATFrontend", skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_nat_frontend: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_per_cpu_conntrack: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_map_size_route: Option<i32>,
-    #[serde(rename = "bpfOverlayHostSourceIP", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfOverlayHostSourceIP", skip_serializing_if = "Option::is_none")]
     pub bpf_overlay_host_source_ip: Option<BpfOverlayHostSourceIP>,
-    #[serde(rename = "bpfPSNATPorts", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bpfPSNATPorts", skip_serializing_if = "Option::is_none")]
     pub bpf_psnat_ports: Option<Port>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_policy_debug_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_profiling: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpf_redirect_to_peer: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_v2_path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_insert_mode: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dataplane_driver: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dataplane_watchdog_timeout: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_disable_log_dropping: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_host: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_memory_profile_path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_simulate_calc_graph_hang_after: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_simulate_dataplane_apply_delay: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_simulate_dataplane_hang_after: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_to_host_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device_route_protocol: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device_route_source_address: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device_route_source_address_i_pv6: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_conntrack_invalid_check: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_reporting_delay: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_reporting_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_status_path_prefix: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub external_nodes_list: Vec<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub failsafe_inbound_host_ports: Vec<FelixConfigurationFailsafeInboundHostPorts>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub failsafe_outbound_host_ports: Vec<FelixConfigurationFailsafeInboundHostPorts>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub failsafe_inbound_host_ports: Vec<FailsafePort>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub failsafe_outbound_host_ports: Vec<FailsafePort>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_detect_override: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_gates: Option<String>,
-    #[serde(rename = "floatingIPs", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "floatingIPs", skip_serializing_if = "Option::is_none")]
     pub floating_ips: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_logs_collector_debug_trace: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_logs_flush_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_logs_goldmane_server: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_logs_local_reporter: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_logs_policy_evaluation_mode: Option<FlowLogsPolicyEvaluationMode>,
-    #[serde(rename = "genericXDPEnabled", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "genericXDPEnabled", skip_serializing_if = "Option::is_none")]
     pub generic_xdp_enabled: Option<bool>,
-    #[serde(rename = "goGCThreshold", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "goGCThreshold", skip_serializing_if = "Option::is_none")]
     pub go_gc_threshold: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub go_max_procs: Option<i32>,
-    #[serde(rename = "goMemoryLimitMB", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "goMemoryLimitMB", skip_serializing_if = "Option::is_none")]
     pub go_memory_limit_mb: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_host: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_port: Option<i32>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub health_timeout_overrides: Vec<FelixConfigurationHealthTimeoutOverrides>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub health_timeout_overrides: Vec<HealthTimeoutOverride>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_exclude: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_prefix: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_forwarding: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipip_enabled: Option<bool>,
-    #[serde(rename = "ipipMTU", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "ipipMTU", skip_serializing_if = "Option::is_none")]
     pub ipip_mtu: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipsets_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_backend: Option<IptablesBackend>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_filter_allow_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_filter_deny_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_lock_probe_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_mangle_allow_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_mark_mask: Option<i64>,
-    #[serde(rename = "iptablesNATOutgoingInterfaceFilter", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "iptablesNATOutgoingInterfaceFilter", skip_serializing_if = "Option::is_none")]
     pub iptables_nat_outgoing_interface_filter: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_post_write_check_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iptables_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4_elevated_route_priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4_normal_route_priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_elevated_route_priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_normal_route_priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_support: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub istio_ambient_mode: Option<EnabledDisabled>,
-    #[serde(rename = "istioDSCPMark", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "istioDSCPMark", skip_serializing_if = "Option::is_none")]
     pub istio_dscp_mark: Option<Port>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub kube_node_port_ranges: Vec<Port>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub live_migration_route_convergence_time: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_subnet_l2_reachability: Option<LocalSubnetL2Reachability>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_subnet_l2_reachability_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_action_rate_limit: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_action_rate_limit_burst: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_debug_filename_regex: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file_path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_prefix: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_screen: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_sys: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ipset_size: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_addr: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu_iface_pattern: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_outgoing_address: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_outgoing_exclusions: Option<NatOutgoingExclusions>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_port_range: Option<Port>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub netlink_timeout: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_filter_allow_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_filter_deny_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_flow_table_data_iface_pattern: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_flow_table_offload: Option<NftablesFlowTableOffload>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_mangle_allow_action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_mark_mask: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_mode: Option<NftablesMode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nftables_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub openstack_region: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_sync_path_prefix: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub program_cluster_routes: Option<ProgramClusterRoutes>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_go_metrics_enabled: Option<bool>,
-    #[serde(rename = "prometheusMetricsCAFile", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "prometheusMetricsCAFile", skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_ca_file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_cert_file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_client_auth: Option<PrometheusMetricsClientAuth>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_host: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_key_file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_process_metrics_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_wire_guard_metrics_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub remove_external_routes: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reporting_interval: Option<String>,
-    #[serde(rename = "reportingTTL", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "reportingTTL", skip_serializing_if = "Option::is_none")]
     pub reporting_ttl: Option<String>,
-    #[serde(rename = "requireMTUFile", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "requireMTUFile", skip_serializing_if = "Option::is_none")]
     pub require_mtu_file: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub route_refresh_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub route_source: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub route_sync_disabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route_table_range: Option<FelixConfigurationRouteTableRange>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub route_table_ranges: Vec<FelixConfigurationRouteTableRange>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_table_range: Option<RouteTableRange>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub route_table_ranges: Vec<RouteTableRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_loop_prevention: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sidecar_acceleration_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_reporting_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_reporting_initial_delay: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_reporting_interval: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub use_internal_dataplane_driver: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vxlan_enabled: Option<bool>,
-    #[serde(rename = "vxlanMTU", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "vxlanMTU", skip_serializing_if = "Option::is_none")]
     pub vxlan_mtu: Option<i32>,
-    #[serde(rename = "vxlanMTUV6", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "vxlanMTUV6", skip_serializing_if = "Option::is_none")]
     pub vxlan_mtuv6: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vxlan_port: Option<i32>,
-    #[serde(rename = "vxlanVNI", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "vxlanVNI", skip_serializing_if = "Option::is_none")]
     pub vxlan_vni: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub windows_manage_firewall_rules: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_enabled_v6: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_host_encryption_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_interface_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_interface_name_v6: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_keep_alive: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_listening_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_listening_port_v6: Option<i32>,
-    #[serde(rename = "wireguardMTU", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "wireguardMTU", skip_serializing_if = "Option::is_none")]
     pub wireguard_mtu: Option<i32>,
-    #[serde(rename = "wireguardMTUV6", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "wireguardMTUV6", skip_serializing_if = "Option::is_none")]
     pub wireguard_mtuv6: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_routing_rule_priority: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wireguard_threading_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_source_spoofing: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp_enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp_refresh_interval: Option<String>,
 }
 
-/// `FelixConfigurationRouteTableRange` of FelixConfiguration.
+/// `RouteTableRange` of FelixConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct FelixConfigurationRouteTableRange {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct RouteTableRange {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<i32>,
 }
 
@@ -420,15 +418,6 @@ pub enum PrometheusMetricsClientAuth {
     RequireAnyClientCert,
     VerifyClientCertIfGiven,
     NoClientCert,
-}
-
-/// Values of `ProgramClusterRoutes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum ProgramClusterRoutes {
-    Enabled,
-    Disabled,
-    EnabledIPIPOnly,
-    EnabledNoEncapOnly,
 }
 
 /// Values of `NftablesMode`.
@@ -468,13 +457,13 @@ pub enum IptablesBackend {
     Auto,
 }
 
-/// `FelixConfigurationHealthTimeoutOverrides` of FelixConfiguration.
+/// `HealthTimeoutOverride` of FelixConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct FelixConfigurationHealthTimeoutOverrides {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct HealthTimeoutOverride {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
 }
 
@@ -485,15 +474,15 @@ pub enum FlowLogsPolicyEvaluationMode {
     Continuous,
 }
 
-/// `FelixConfigurationFailsafeInboundHostPorts` of FelixConfiguration.
+/// `FailsafePort` of FelixConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct FelixConfigurationFailsafeInboundHostPorts {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct FailsafePort {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }
 
@@ -504,32 +493,32 @@ pub enum BpfOverlayHostSourceIP {
     HostAddress,
 }
 
-/// Values of `BpfJITHardening`.
+/// Values of `BpfJitHardening`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfJITHardening {
+pub enum BpfJitHardening {
     Auto,
     Strict,
 }
 
-/// `FelixConfigurationBpfConntrackTimeouts` of FelixConfiguration.
+/// `BpfConntrackTimeouts` of FelixConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct FelixConfigurationBpfConntrackTimeouts {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct BpfConntrackTimeouts {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub creation_grace_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub generic_timeout: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_timeout: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_established: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_fins_seen: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_reset_seen: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_syn_sent: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub udp_timeout: Option<String>,
 }
 

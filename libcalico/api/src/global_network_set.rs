@@ -12,6 +12,6 @@ pub type GlobalNetworkSet = Object<GlobalNetworkSetSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkSetSpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub nets: Vec<String>,
 }

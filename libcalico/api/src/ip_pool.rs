@@ -12,7 +12,7 @@ pub type IPPool = Object<IPPoolSpec, IPPoolStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPPoolStatus {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 
@@ -20,33 +20,33 @@ pub struct IPPoolStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPPoolSpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub allowed_uses: Vec<AllowedUses>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub allowed_uses: Vec<AllowedUse>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub assignment_mode: Option<AssignmentMode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
-    #[serde(rename = "disableBGPExport", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "disableBGPExport", skip_serializing_if = "Option::is_none")]
     pub disable_bgp_export: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipip_mode: Option<IpipMode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipip_mode: Option<EncapMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_outgoing: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vxlan_mode: Option<IpipMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vxlan_mode: Option<EncapMode>,
 }
 
-/// Values of `IpipMode`.
+/// Values of `EncapMode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum IpipMode {
+pub enum EncapMode {
     Never,
     Always,
     CrossSubnet,
@@ -59,9 +59,9 @@ pub enum AssignmentMode {
     Manual,
 }
 
-/// Values of `AllowedUses`.
+/// Values of `AllowedUse`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum AllowedUses {
+pub enum AllowedUse {
     Workload,
     Tunnel,
     LoadBalancer,

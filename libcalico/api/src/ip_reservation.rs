@@ -14,9 +14,8 @@ pub type IPReservation = Object<IPReservationSpec, NoStatus>;
 pub struct IPReservationSpec {
     #[serde(
         rename = "reservedCIDRs",
-        default,
         deserialize_with = "null_default",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub reserved_cid_rs: Vec<String>,
+    pub reserved_cidrs: Vec<String>,
 }

@@ -15,91 +15,45 @@ pub type KubeControllersConfiguration =
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeControllersConfigurationStatus {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub environment_vars: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running_config: Option<KubeControllersConfigurationStatusRunningConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_config: Option<RunningConfig>,
 }
 
-/// `KubeControllersConfigurationStatusRunningConfig` of KubeControllersConfiguration.
+/// `RunningConfig` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationStatusRunningConfig {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub controllers: Option<KubeControllersConfigurationStatusRunningConfigControllers>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct RunningConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controllers: Option<Controllers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_profile_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd_v3_compaction_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_checks: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_screen: Option<LogSeverityScreen>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_port: Option<i32>,
-}
-
-/// `KubeControllersConfigurationStatusRunningConfigControllers` of KubeControllersConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationStatusRunningConfigControllers {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load_balancer: Option<KubeControllersConfigurationControllersLoadBalancer>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migration: Option<KubeControllersConfigurationControllersMigration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<KubeControllersConfigurationStatusRunningConfigControllersNode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload_endpoint: Option<KubeControllersConfigurationControllersNamespace>,
-}
-
-/// `KubeControllersConfigurationStatusRunningConfigControllersNode` of KubeControllersConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationStatusRunningConfigControllersNode {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_endpoint: Option<KubeControllersConfigurationStatusRunningConfigControllersNodeHostEndpoint>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leak_grace_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reconciler_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync_labels: Option<EnabledDisabled>,
-}
-
-/// `KubeControllersConfigurationStatusRunningConfigControllersNodeHostEndpoint` of KubeControllersConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationStatusRunningConfigControllersNodeHostEndpoint {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto_create: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub create_default_host_endpoint: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub templates: Vec<serde_json::Value>,
 }
 
 /// `KubeControllersConfigurationSpec` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeControllersConfigurationSpec {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub controllers: Option<KubeControllersConfigurationControllers>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controllers: Option<Controllers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_profile_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd_v3_compaction_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_checks: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_screen: Option<LogSeverityScreen>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_metrics_port: Option<i32>,
 }
 
@@ -115,96 +69,95 @@ pub enum LogSeverityScreen {
     Panic,
 }
 
-/// `KubeControllersConfigurationControllers` of KubeControllersConfiguration.
+/// `Controllers` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllers {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load_balancer: Option<KubeControllersConfigurationControllersLoadBalancer>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migration: Option<KubeControllersConfigurationControllersMigration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<KubeControllersConfigurationControllersNode>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account: Option<KubeControllersConfigurationControllersNamespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload_endpoint: Option<KubeControllersConfigurationControllersNamespace>,
+pub struct Controllers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancerController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<ReconcilingController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ReconcilingController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ReconcilingController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_endpoint: Option<ReconcilingController>,
 }
 
-/// `KubeControllersConfigurationControllersNode` of KubeControllersConfiguration.
+/// `NodeController` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersNode {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_endpoint: Option<KubeControllersConfigurationControllersNodeHostEndpoint>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct NodeController {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_endpoint: Option<HostEndpointController>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub leak_grace_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reconciler_period: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_labels: Option<EnabledDisabled>,
 }
 
-/// `KubeControllersConfigurationControllersNodeHostEndpoint` of KubeControllersConfiguration.
+/// `HostEndpointController` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersNodeHostEndpoint {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct HostEndpointController {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_create: Option<EnabledDisabled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub create_default_host_endpoint: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub templates: Vec<KubeControllersConfigurationControllersNodeHostEndpointTemplates>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<HostEndpointTemplate>,
 }
 
-/// `KubeControllersConfigurationControllersNodeHostEndpointTemplates` of KubeControllersConfiguration.
+/// `HostEndpointTemplate` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersNodeHostEndpointTemplates {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+pub struct HostEndpointTemplate {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<String>,
     #[serde(
         rename = "interfaceCIDRs",
-        default,
         deserialize_with = "null_default",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub interface_cid_rs: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface_cidrs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_pattern: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<String>,
 }
 
-/// `KubeControllersConfigurationControllersNamespace` of KubeControllersConfiguration.
+/// `ReconcilingController` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersNamespace {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct ReconcilingController {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reconciler_period: Option<String>,
 }
 
-/// `KubeControllersConfigurationControllersMigration` of KubeControllersConfiguration.
+/// `MigrationController` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersMigration {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct MigrationController {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_name_migrator: Option<EnabledDisabled>,
 }
 
-/// `KubeControllersConfigurationControllersLoadBalancer` of KubeControllersConfiguration.
+/// `LoadBalancerController` of KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeControllersConfigurationControllersLoadBalancer {
-    #[serde(rename = "assignIPs", default, skip_serializing_if = "Option::is_none")]
+pub struct LoadBalancerController {
+    #[serde(rename = "assignIPs", skip_serializing_if = "Option::is_none")]
     pub assign_ips: Option<AssignIPs>,
 }
 

@@ -148,3 +148,10 @@ pub struct RuleMetadata {
     #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
+
+/// What Felix may assume of a policy to be quicker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PerformanceHint {
+    /// Calculate the policy before an endpoint on the node needs it.
+    AssumeNeededOnEveryNode,
+}

@@ -14,68 +14,68 @@ pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpe
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedKubernetesNetworkPolicySpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub egress: Vec<StagedKubernetesNetworkPolicyEgress>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub ingress: Vec<StagedKubernetesNetworkPolicyIngress>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<KubernetesEgressRule>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<KubernetesIngressRule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub policy_types: Vec<PolicyType>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub staged_action: Option<StagedAction>,
 }
 
-/// `StagedKubernetesNetworkPolicyIngress` of StagedKubernetesNetworkPolicy.
+/// `KubernetesIngressRule` of StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StagedKubernetesNetworkPolicyIngress {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<StagedKubernetesNetworkPolicyEgressTo>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<StagedKubernetesNetworkPolicyEgressPorts>,
+pub struct KubernetesIngressRule {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<KubernetesPolicyPeer>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<KubernetesPolicyPort>,
 }
 
-/// `StagedKubernetesNetworkPolicyEgress` of StagedKubernetesNetworkPolicy.
+/// `KubernetesEgressRule` of StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StagedKubernetesNetworkPolicyEgress {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<StagedKubernetesNetworkPolicyEgressPorts>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub to: Vec<StagedKubernetesNetworkPolicyEgressTo>,
+pub struct KubernetesEgressRule {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<KubernetesPolicyPort>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<KubernetesPolicyPeer>,
 }
 
-/// `StagedKubernetesNetworkPolicyEgressTo` of StagedKubernetesNetworkPolicy.
+/// `KubernetesPolicyPeer` of StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StagedKubernetesNetworkPolicyEgressTo {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_block: Option<StagedKubernetesNetworkPolicyEgressToIpBlock>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct KubernetesPolicyPeer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_block: Option<KubernetesIpBlock>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
 }
 
-/// `StagedKubernetesNetworkPolicyEgressToIpBlock` of StagedKubernetesNetworkPolicy.
+/// `KubernetesIpBlock` of StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StagedKubernetesNetworkPolicyEgressToIpBlock {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct KubernetesIpBlock {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
 }
 
-/// `StagedKubernetesNetworkPolicyEgressPorts` of StagedKubernetesNetworkPolicy.
+/// `KubernetesPolicyPort` of StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StagedKubernetesNetworkPolicyEgressPorts {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct KubernetesPolicyPort {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub end_port: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
 use crate::meta::{NoStatus, Object};
-use crate::rule::{PolicyType, Rule, StagedAction};
+use crate::rule::{PerformanceHint, PolicyType, Rule, StagedAction};
 
 /// The whole object.
 pub type StagedNetworkPolicy = Object<StagedNetworkPolicySpec, NoStatus>;
@@ -13,28 +13,22 @@ pub type StagedNetworkPolicy = Object<StagedNetworkPolicySpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedNetworkPolicySpec {
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Rule>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<Rule>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<f64>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
-    pub performance_hints: Vec<PerformanceHints>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub performance_hints: Vec<PerformanceHint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_selector: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub staged_action: Option<StagedAction>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<PolicyType>,
-}
-
-/// Values of `PerformanceHints`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum PerformanceHints {
-    AssumeNeededOnEveryNode,
 }
