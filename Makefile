@@ -32,10 +32,10 @@ e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
 test: check unit e2e ## everything above: what CI runs
 
 demo: build ## a three-machine cluster: up, quickstart, what calicoctl shows, down (root)
-	target/release/lab demo
+	$(CARGO) run --release --quiet --package e2e --bin lab -- demo
 
 bench: build ## figures: policy latency, CNI ADD, memory of each daemon (root)
-	target/release/lab bench
+	$(CARGO) run --release --quiet --package e2e --bin lab -- bench
 
 fuzz: deps ## each fuzz target for FUZZ_SECS seconds (needs nightly and cargo-fuzz)
 	fuzz/run $(FUZZ_SECS)
