@@ -78,6 +78,23 @@ pub enum Write {
     Delete(Key, Option<Revision>),
 }
 
+/// One read of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// One key, which may be absent.
+    Key(Key),
+    /// A scope.
+    Scope(Scope),
+}
+
+/// What a [`Read`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// `None` where the key is absent.
+    Key(Option<KeyValue>),
+    Scope(Listing),
+}
+
 /// A store of the model's keys and values with compare-and-swap.
 #[async_trait]
 pub trait Datastore: Send + Sync + 'static {
@@ -86,6 +103,23 @@ pub trait Datastore: Send + Sync + 'static {
 
     /// Reads a scope at one revision.
     async fn list(&self, scope: &Scope) -> Result<Listing>;
+
+    /// Several reads in one round trip where the store can: etcd answers all of them at one revision. A store
+    /// without that does them in order. The answers are in the order of the reads, and as many.
+    async fn read_many(&self, reads: &[Read]) -> Result<Vec<Found>> {
+        let mut found = Vec::with_capacity(reads.len());
+        for read in reads {
+            found.push(match read {
+                Read::Key(key) => match self.get(key).await {
+                    Ok(kv) => Found::Key(Some(kv)),
+                    Err(DatastoreError::NotFound(_)) => Found::Key(None),
+                    Err(e) => return Err(e),
+                },
+                Read::Scope(scope) => Found::Scope(self.list(scope).await?),
+            });
+        }
+        Ok(found)
+    }
 
     /// Writes a key that must not exist.
     async fn create(&self, key: &Key, value: Value) -> Result<KeyValue>;
