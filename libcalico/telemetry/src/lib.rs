@@ -1,1 +1,18 @@
-//! libcalico-telemetry
+//! Logs, metrics and health: one way for every component.
+//!
+//! - [`logging`]: one line an event, in upstream's form, with a level that can change while the process runs.
+//! - [`health`]: parts of a process report; the aggregator says whether all of it is live and ready.
+//! - [`metrics`]: a Prometheus registry with the process's own figures.
+//! - [`http`]: serves the last two on `/liveness`, `/readiness` and `/metrics`.
+//!
+//! Left out: what a component reports or counts.
+
+pub mod health;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+
+pub use health::{HealthAggregator, HealthReport, Reporter};
+pub use http::{HttpServer, serve_health, serve_metrics};
+pub use logging::{LogHandle, Severity, init_logging, init_logging_to};
+pub use metrics::new_registry;
