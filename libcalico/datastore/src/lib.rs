@@ -1,12 +1,17 @@
 //! The datastore behind one trait: etcd and, for tests, memory. Keys, values and revisions are the model's
 //! (`libcalico-model`); what differs between stores stays below [`Datastore`].
 
+mod codec;
+pub mod config;
+pub mod etcd;
+pub mod memory;
 pub mod scope;
 
 use async_trait::async_trait;
 use libcalico_model::{Key, KeyValue, Revision, Value};
 use tokio::sync::mpsc;
 
+pub use config::{ClientConfig, DatastoreType, EtcdConfig, Pem, connect};
 pub use scope::Scope;
 
 /// Why an operation failed. [`DatastoreError::retryable`] tells whether trying again may help.

@@ -1,0 +1,332 @@
+//! How to reach the datastore: from the environment or from a `CalicoAPIConfig` file, with upstream's names and order.
+//!
+//! Always holds: a file, where one is given, is the only source; a variable with the prefix `CALICO_` wins over the
+//! same without. Left out: which file a command reads by default; that is the command's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::etcd::EtcdDatastore;
+use crate::{Datastore, DatastoreError, Result};
+
+/// Where upstream's calicoctl looks for its configuration.
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/calico/calicoctl.cfg";
+
+/// Where etcd listens when nobody says otherwise.
+const DEFAULT_AUTHORITY: &str = "127.0.0.1:2379";
+
+/// Kinds of datastore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatastoreType {
+    #[default]
+    EtcdV3,
+    Kubernetes,
+}
+
+/// A certificate or key: a file or its contents, PEM either way.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    File(PathBuf),
+    Inline(String),
+}
+
+impl std::fmt::Debug for Pem {
+    /// Keys do not belong into logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(p) => p.fmt(f),
+            Self::Inline(_) => f.write_str("inline"),
+        }
+    }
+}
+
+/// How to reach etcd.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// `http://` or `https://` URLs; tried in turn.
+    pub endpoints: Vec<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// What signed the servers' certificates. None: the system's roots.
+    pub ca: Option<Pem>,
+    pub cert: Option<Pem>,
+    pub key: Option<Pem>,
+    /// Longest time for a connection to one endpoint.
+    pub dial_timeout: Duration,
+    /// Longest time for one call, the dialling not counted.
+    pub request_timeout: Duration,
+}
+
+impl std::fmt::Debug for EtcdConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdConfig")
+            .field("endpoints", &self.endpoints)
+            .field("username", &self.username)
+            .field("ca", &self.ca)
+            .field("cert", &self.cert)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for EtcdConfig {
+    fn default() -> Self {
+        Self {
+            endpoints: vec![format!("http://{DEFAULT_AUTHORITY}")],
+            username: None,
+            password: None,
+            ca: None,
+            cert: None,
+            key: None,
+            dial_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How to reach the datastore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientConfig {
+    pub datastore_type: DatastoreType,
+    pub etcd: EtcdConfig,
+}
+
+/// The file: `kind: CalicoAPIConfig`. Fields of the Kubernetes datastore are accepted, so that a file for both works.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ConfigFile {
+    api_version: String,
+    kind: String,
+    spec: ConfigFileSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ConfigFileSpec {
+    datastore_type: Option<String>,
+    etcd_endpoints: Option<String>,
+    etcd_discovery_srv: Option<String>,
+    etcd_username: Option<String>,
+    etcd_password: Option<String>,
+    etcd_key_file: Option<String>,
+    etcd_cert_file: Option<String>,
+    #[serde(rename = "etcdCACertFile")]
+    etcd_ca_cert_file: Option<String>,
+    etcd_key: Option<String>,
+    etcd_cert: Option<String>,
+    #[serde(rename = "etcdCACert")]
+    etcd_ca_cert: Option<String>,
+    kubeconfig: Option<String>,
+    #[serde(rename = "k8sAPIEndpoint")]
+    k8s_api_endpoint: Option<String>,
+}
+
+impl ClientConfig {
+    /// Reads the file where one is given, else the environment.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        match path {
+            Some(p) => Self::from_file(p),
+            None => Self::from_env(),
+        }
+    }
+
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables by a function. Unset and empty are the same.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let var = |name: &str| {
+            lookup(&format!("CALICO_{name}"))
+                .filter(|v| !v.is_empty())
+                .or_else(|| lookup(name))
+                .filter(|v| !v.is_empty())
+        };
+        let scheme = var("ETCD_SCHEME").unwrap_or_else(|| "http".to_owned());
+        let endpoints =
+            var("ETCD_ENDPOINTS").or_else(|| Some(format!("{scheme}://{}", var("ETCD_AUTHORITY")?)));
+        build(ConfigFileSpec {
+            datastore_type: var("DATASTORE_TYPE"),
+            etcd_endpoints: endpoints,
+            etcd_discovery_srv: var("ETCD_DISCOVERY_SRV"),
+            etcd_username: var("ETCD_USERNAME"),
+            etcd_password: var("ETCD_PASSWORD"),
+            etcd_key_file: var("ETCD_KEY_FILE"),
+            etcd_cert_file: var("ETCD_CERT_FILE"),
+            etcd_ca_cert_file: var("ETCD_CA_CERT_FILE"),
+            etcd_key: var("ETCD_KEY"),
+            etcd_cert: var("ETCD_CERT"),
+            etcd_ca_cert: var("ETCD_CA_CERT"),
+            kubeconfig: var("KUBECONFIG"),
+            k8s_api_endpoint: var("K8S_API_ENDPOINT"),
+        })
+    }
+
+    /// Reads a `CalicoAPIConfig` file, YAML or JSON.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let bad = |reason: String| DatastoreError::Configuration {
+            what: format!("configuration file {}", path.display()),
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        Self::from_yaml(&text).map_err(|e| bad(e.to_string()))
+    }
+
+    /// Reads the text of a `CalicoAPIConfig` file.
+    pub fn from_yaml(text: &str) -> Result<Self> {
+        let bad =
+            |what: &str, reason: String| DatastoreError::Configuration { what: what.to_owned(), reason };
+        let file: ConfigFile = serde_saphyr::from_str(text).map_err(|e| bad("YAML", e.to_string()))?;
+        if file.api_version != libcalico_api::API_VERSION {
+            return Err(bad(
+                "apiVersion",
+                format!("expected {}, found {:?}", libcalico_api::API_VERSION, file.api_version),
+            ));
+        }
+        if file.kind != "CalicoAPIConfig" {
+            return Err(bad("kind", format!("expected CalicoAPIConfig, found {:?}", file.kind)));
+        }
+        build(file.spec)
+    }
+}
+
+fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
+    let bad = |what: &str, reason: String| DatastoreError::Configuration { what: what.to_owned(), reason };
+    let text = |v: Option<String>| v.filter(|s| !s.is_empty());
+    let endpoints = text(spec.etcd_endpoints);
+    let kubernetes = text(spec.kubeconfig).is_some() || text(spec.k8s_api_endpoint).is_some();
+    let datastore_type = match text(spec.datastore_type).as_deref() {
+        Some("etcdv3") => DatastoreType::EtcdV3,
+        Some("kubernetes") => DatastoreType::Kubernetes,
+        Some(other) => {
+            return Err(bad("datastore type", format!("{other:?} is not etcdv3 or kubernetes")));
+        }
+        None if endpoints.is_none() && kubernetes => DatastoreType::Kubernetes,
+        None => DatastoreType::EtcdV3,
+    };
+    if endpoints.is_none() && text(spec.etcd_discovery_srv).is_some() {
+        return Err(bad(
+            "ETCD_DISCOVERY_SRV",
+            "is not supported; name the servers in ETCD_ENDPOINTS".to_owned(),
+        ));
+    }
+    let pem = |file: Option<String>, inline: Option<String>| {
+        text(inline).map(Pem::Inline).or_else(|| text(file).map(|f| Pem::File(f.into())))
+    };
+    let mut etcd = EtcdConfig {
+        username: text(spec.etcd_username),
+        password: text(spec.etcd_password),
+        ca: pem(spec.etcd_ca_cert_file, spec.etcd_ca_cert),
+        cert: pem(spec.etcd_cert_file, spec.etcd_cert),
+        key: pem(spec.etcd_key_file, spec.etcd_key),
+        ..EtcdConfig::default()
+    };
+    if let Some(list) = endpoints {
+        etcd.endpoints = parse_endpoints(&list)?;
+    }
+    if etcd.cert.is_some() != etcd.key.is_some() {
+        return Err(bad(
+            "etcd client certificate",
+            "certificate and key belong together: set both or none".to_owned(),
+        ));
+    }
+    Ok(ClientConfig { datastore_type, etcd })
+}
+
+/// Splits a comma-separated list of URLs.
+pub fn parse_endpoints(list: &str) -> Result<Vec<String>> {
+    let endpoints: Vec<String> = list
+        .split(',')
+        .map(|e| e.trim().trim_end_matches('/').to_owned())
+        .filter(|e| !e.is_empty())
+        .collect();
+    let bad = |reason: String| DatastoreError::Configuration { what: "etcd endpoints".to_owned(), reason };
+    if endpoints.is_empty() {
+        return Err(bad(format!("{list:?} names no server")));
+    }
+    match endpoints.iter().find(|e| !e.starts_with("http://") && !e.starts_with("https://")) {
+        Some(e) => Err(bad(format!("{e:?} does not start with http:// or https://"))),
+        None => Ok(endpoints),
+    }
+}
+
+/// A client of the configured datastore. Makes no connection yet: the first call does.
+pub async fn connect(config: &ClientConfig) -> Result<Arc<dyn Datastore>> {
+    match config.datastore_type {
+        DatastoreType::EtcdV3 => Ok(Arc::new(EtcdDatastore::new(config.etcd.clone()))),
+        DatastoreType::Kubernetes => Err(DatastoreError::Configuration {
+            what: "datastore type kubernetes".to_owned(),
+            reason: "this version stores in etcd alone; set DATASTORE_TYPE=etcdv3 and ETCD_ENDPOINTS"
+                .to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Result<ClientConfig> {
+        let map: HashMap<String, String> =
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ClientConfig::from_lookup(|n| map.get(n).cloned())
+    }
+
+    #[test]
+    fn an_empty_environment_means_etcd_on_this_machine() {
+        let c = env(&[]).unwrap();
+        assert_eq!(c.datastore_type, DatastoreType::EtcdV3);
+        assert_eq!(c.etcd.endpoints, ["http://127.0.0.1:2379"]);
+    }
+
+    #[test]
+    fn the_prefixed_variable_wins() {
+        let c =
+            env(&[("ETCD_ENDPOINTS", "http://a:1"), ("CALICO_ETCD_ENDPOINTS", "http://b:1/, https://c:2")]);
+        assert_eq!(c.unwrap().etcd.endpoints, ["http://b:1", "https://c:2"]);
+    }
+
+    #[test]
+    fn authority_and_scheme_make_an_endpoint() {
+        let c = env(&[("ETCD_AUTHORITY", "e:2379"), ("ETCD_SCHEME", "https")]).unwrap();
+        assert_eq!(c.etcd.endpoints, ["https://e:2379"]);
+    }
+
+    #[test]
+    fn a_kubeconfig_without_etcd_means_kubernetes() {
+        assert_eq!(env(&[("KUBECONFIG", "/k")]).unwrap().datastore_type, DatastoreType::Kubernetes);
+        let both = env(&[("KUBECONFIG", "/k"), ("ETCD_ENDPOINTS", "http://a:1")]).unwrap();
+        assert_eq!(both.datastore_type, DatastoreType::EtcdV3);
+    }
+
+    #[test]
+    fn wrong_values_are_told_by_name() {
+        for (pairs, word) in [
+            (vec![("DATASTORE_TYPE", "consul")], "consul"),
+            (vec![("ETCD_ENDPOINTS", "a:1")], "http://"),
+            (vec![("ETCD_CERT_FILE", "/c")], "belong together"),
+            (vec![("ETCD_DISCOVERY_SRV", "d")], "ETCD_ENDPOINTS"),
+        ] {
+            let text = env(&pairs).unwrap_err().to_string();
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_file_is_read() {
+        let c = ClientConfig::from_yaml(
+            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec:\n  datastoreType: etcdv3\n  \
+             etcdEndpoints: https://e1:2379,https://e2:2379\n  etcdKeyFile: /k\n  etcdCertFile: /c\n  etcdCACertFile: /ca\n",
+        )
+        .unwrap();
+        assert_eq!(c.etcd.endpoints.len(), 2);
+        assert_eq!(c.etcd.ca, Some(Pem::File("/ca".into())));
+        assert!(ClientConfig::from_yaml("kind: Other\napiVersion: projectcalico.org/v3").is_err());
+    }
+}
