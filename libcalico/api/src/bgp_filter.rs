@@ -1,10 +1,13 @@
 //! `BGPFilter` of `projectcalico.org/v3`: type, defaults and validation.
 
+use libcalico_net::cidr::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
 use crate::meta::{NoStatus, Object};
+use crate::names::is_bgp_community;
 use crate::num_or_string::AsNumber;
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type BGPFilter = Object<BGPFilterSpec, NoStatus>;
@@ -134,4 +137,101 @@ pub struct CommunityMatch {
 pub enum Action {
     Accept,
     Reject,
+}
+
+impl Checked for BGPFilter {
+    fn check(&self, e: &mut Findings) {
+        let spec = Path::root("spec");
+        let s = &self.spec;
+        for (name, family, rules) in [
+            ("exportV4", Family::V4, &s.export_v4),
+            ("importV4", Family::V4, &s.import_v4),
+            ("exportV6", Family::V6, &s.export_v6),
+            ("importV6", Family::V6, &s.import_v6),
+        ] {
+            let at = spec.field(name);
+            for (i, rule) in rules.iter().enumerate() {
+                rule.check(family, &at.index(i), e);
+            }
+        }
+    }
+}
+
+impl BGPFilterRule {
+    fn check(&self, family: Family, path: &Path<'_>, e: &mut Findings) {
+        e.require(self.action.is_some(), &path.field("action"), "", "must be Accept or Reject");
+        let cidr = self.cidr.as_deref().unwrap_or_default();
+        if !cidr.is_empty() {
+            let at = path.field("cidr");
+            if let Some(net) = e.network(&at, cidr) {
+                let right = Family::of_net(net) == family;
+                e.require(right, &at, cidr, &format!("must be an {family} network"));
+            }
+        }
+        e.require(
+            cidr.is_empty() == self.match_operator.is_none(),
+            &path.field("matchOperator"),
+            "",
+            "cidr and matchOperator belong together: give both or neither",
+        );
+        if let Some(length) = &self.prefix_length {
+            let at = path.field("prefixLength");
+            e.require(!cidr.is_empty(), &at, "", "needs a cidr beside it");
+            let bits = i64::from(family.bits());
+            e.range_opt(&at.field("min"), length.min, 0, bits);
+            e.range_opt(&at.field("max"), length.max, 0, bits);
+            let ordered = length.min.zip(length.max).is_none_or(|(min, max)| min <= max);
+            e.require(ordered, &at.field("min"), length.min.unwrap_or_default(), "is above max");
+        }
+        let interface = self.interface.as_deref().unwrap_or_default();
+        e.require(
+            interface.len() <= 15 && !interface.contains(|c: char| c.is_whitespace() || c == '"'),
+            &path.field("interface"),
+            interface,
+            "must be the name of an interface, with * for a part, at most 15 characters",
+        );
+        e.range_opt(&path.field("priority"), self.priority, 1, 2_147_483_646);
+        if let Some(c) = &self.communities {
+            let at = path.field("communities");
+            for (i, text) in c.values.iter().enumerate() {
+                check_community(&at.field("values").index(i), text, e);
+            }
+        }
+        let at = path.field("operations");
+        e.require(
+            self.operations.is_empty() || self.action == Some(Action::Accept),
+            &at,
+            "",
+            "a rejected route is not changed: operations need action Accept",
+        );
+        for (i, operation) in self.operations.iter().enumerate() {
+            operation.check(&at.index(i), e);
+        }
+    }
+}
+
+impl Operation {
+    fn check(&self, path: &Path<'_>, e: &mut Findings) {
+        let given = usize::from(self.add_community.is_some())
+            + usize::from(self.prepend_as_path.is_some())
+            + usize::from(self.set_priority.is_some());
+        e.require(given == 1, path, "", "give exactly one of addCommunity, prependASPath and setPriority");
+        if let Some(c) = &self.add_community {
+            let at = path.field("addCommunity");
+            check_community(&at.field("value"), c.value.as_deref().unwrap_or_default(), e);
+        }
+        if let Some(p) = &self.prepend_as_path {
+            let at = path.field("prependASPath");
+            e.require(!p.prefix.is_empty(), &at.field("prefix"), "", "needs at least one AS number");
+        }
+        if let Some(p) = &self.set_priority {
+            let at = path.field("setPriority");
+            e.range(&at.field("value"), p.value.unwrap_or_default(), 1, 2_147_483_646);
+        }
+    }
+}
+
+fn check_community(path: &Path<'_>, text: &str, e: &mut Findings) {
+    let rule = "must be A:B of 16 bits each or A:B:C of 32 bits each";
+    e.require(is_bgp_community(text), path, text, rule);
 }

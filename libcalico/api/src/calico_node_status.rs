@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
 use crate::meta::Object;
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type CalicoNodeStatus = Object<CalicoNodeStatusSpec, CalicoNodeStatusStatus>;
@@ -178,4 +179,18 @@ pub enum StatusClass {
     Agent,
     BGP,
     Routes,
+}
+
+impl Checked for CalicoNodeStatus {
+    fn check(&self, e: &mut Findings) {
+        let spec = Path::root("spec");
+        e.object_name(&spec.field("node"), self.spec.node.as_deref().unwrap_or_default());
+        let classes = spec.field("classes");
+        for (i, class) in self.spec.classes.iter().enumerate() {
+            let before = self.spec.classes.get(..i).unwrap_or_default();
+            e.require(!before.contains(class), &classes.index(i), format!("{class:?}"), "is listed twice");
+        }
+        let at = spec.field("updatePeriodSeconds");
+        e.range_opt(&at, self.spec.update_period_seconds, 0, i64::from(i32::MAX));
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::names;
 use crate::num_or_string::Protocol;
+use crate::validation::{Findings, Path};
 
 /// Go writes an empty slice, map or struct as `null`; read it as empty.
 pub fn null_default<'de, D, T>(d: D) -> Result<T, D::Error>
@@ -13,6 +15,18 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+/// Go writes a floating-point number without a fraction as an integer: `500`, not `500.0`.
+pub(crate) fn go_float<S: Serializer>(n: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    /// Whole numbers up to here are exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match *n {
+        None => s.serialize_none(),
+        #[allow(clippy::cast_possible_truncation)] // within EXACT
+        Some(n) if n.fract() == 0.0 && n.abs() <= EXACT => s.serialize_i64(n as i64),
+        Some(n) => s.serialize_f64(n),
+    }
 }
 
 /// `Enabled` or `Disabled`.
@@ -96,4 +110,51 @@ pub struct SecretKeyRef {
     /// True: absence of the Secret or the key is no error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+}
+
+/// A named port of an endpoint needs a name, a protocol with ports, and a number.
+pub(crate) fn check_endpoint_port(
+    path: &Path<'_>,
+    name: &str,
+    protocol: &Protocol,
+    port: u16,
+    e: &mut Findings,
+) {
+    e.require(
+        names::is_port_name(name),
+        &path.field("name"),
+        name,
+        "must be 1 to 128 letters, digits, '-', '_' and '.', and not a number",
+    );
+    e.require(protocol.supports_ports(), &path.field("protocol"), protocol, "must be TCP, UDP or SCTP");
+    e.require(port > 0, &path.field("port"), port, "must be between 1 and 65535");
+}
+
+impl LabelSelector {
+    /// Lists what is wrong with the selector.
+    pub(crate) fn check(&self, path: &Path<'_>, e: &mut Findings) {
+        let labels = path.field("matchLabels");
+        for (k, v) in &self.match_labels {
+            let ok = names::is_label_key(k) && names::is_label_value(v);
+            e.require(ok, &labels.field(k), v, "is not a label's name and value");
+        }
+        let expressions = path.field("matchExpressions");
+        for (i, x) in self.match_expressions.iter().enumerate() {
+            let at = expressions.index(i);
+            e.require(names::is_label_key(&x.key), &at.field("key"), &x.key, "is not a label's name");
+            let values = at.field("values");
+            match x.operator.as_str() {
+                "In" | "NotIn" => e.require(!x.values.is_empty(), &values, "", "In and NotIn need values"),
+                "Exists" | "DoesNotExist" => {
+                    e.require(x.values.is_empty(), &values, "", "Exists and DoesNotExist have no values");
+                }
+                other => {
+                    e.add(&at.field("operator"), other, "must be In, NotIn, Exists or DoesNotExist");
+                }
+            }
+            for (i, v) in x.values.iter().enumerate() {
+                e.require(names::is_label_value(v), &values.index(i), v, "is not a label's value");
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
 use crate::meta::{NoStatus, Object};
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type GlobalNetworkSet = Object<GlobalNetworkSetSpec, NoStatus>;
@@ -12,6 +13,13 @@ pub type GlobalNetworkSet = Object<GlobalNetworkSetSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkSetSpec {
+    /// Networks and addresses; selectors match the set by the labels of its metadata.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub nets: Vec<String>,
+}
+
+impl Checked for GlobalNetworkSet {
+    fn check(&self, e: &mut Findings) {
+        e.nets(&Path::root("spec").field("nets"), &self.spec.nets);
+    }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
 use crate::meta::{NoStatus, Object};
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type IPReservation = Object<IPReservationSpec, NoStatus>;
@@ -12,10 +13,17 @@ pub type IPReservation = Object<IPReservationSpec, NoStatus>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPReservationSpec {
+    /// Networks and addresses that are never given out automatically.
     #[serde(
         rename = "reservedCIDRs",
         deserialize_with = "null_default",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub reserved_cidrs: Vec<String>,
+}
+
+impl Checked for IPReservation {
+    fn check(&self, e: &mut Findings) {
+        e.nets(&Path::root("spec").field("reservedCIDRs"), &self.spec.reserved_cidrs);
+    }
 }

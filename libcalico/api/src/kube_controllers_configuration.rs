@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{EnabledDisabled, null_default};
+use crate::duration::normalise;
 use crate::meta::Object;
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type KubeControllersConfiguration =
@@ -166,4 +168,83 @@ pub struct LoadBalancerController {
 pub enum AssignIPs {
     AllServices,
     RequestedServicesOnly,
+}
+
+impl Checked for KubeControllersConfiguration {
+    fn check(&self, e: &mut Findings) {
+        let spec = Path::root("spec");
+        let name = &self.metadata.name;
+        e.require(name == "default", &Path::root("metadata").field("name"), name, "the only name is default");
+        let s = &self.spec;
+        e.range_opt(&spec.field("prometheusMetricsPort"), s.prometheus_metrics_port, 0, 65535);
+        e.range_opt(&spec.field("debugProfilePort"), s.debug_profile_port, 0, 65535);
+        let period = spec.field("etcdV3CompactionPeriod");
+        e.duration_opt(&period, s.etcd_v3_compaction_period.as_deref());
+        let Some(c) = &s.controllers else { return };
+        let at = spec.field("controllers");
+        for (name, controller) in [
+            ("namespace", &c.namespace),
+            ("policy", &c.policy),
+            ("serviceAccount", &c.service_account),
+            ("workloadEndpoint", &c.workload_endpoint),
+        ] {
+            if let Some(controller) = controller {
+                let period = controller.reconciler_period.as_deref();
+                e.duration_opt(&at.field(name).field("reconcilerPeriod"), period);
+            }
+        }
+        if let Some(node) = &c.node {
+            node.check(&at.field("node"), e);
+        }
+    }
+
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        spec.health_checks.get_or_insert(EnabledDisabled::Enabled);
+        normalise(&mut spec.etcd_v3_compaction_period);
+        if let Some(c) = &mut spec.controllers {
+            for controller in
+                [&mut c.namespace, &mut c.policy, &mut c.service_account, &mut c.workload_endpoint]
+                    .into_iter()
+                    .flatten()
+            {
+                normalise(&mut controller.reconciler_period);
+            }
+            if let Some(node) = &mut c.node {
+                normalise(&mut node.reconciler_period);
+                normalise(&mut node.leak_grace_period);
+            }
+            if let Some(m) = &mut c.migration {
+                m.policy_name_migrator.get_or_insert(EnabledDisabled::Enabled);
+            }
+            if let Some(lb) = &mut c.load_balancer {
+                lb.assign_ips.get_or_insert(AssignIPs::AllServices);
+            }
+        }
+        self.status.get_or_insert_default();
+    }
+}
+
+impl NodeController {
+    fn check(&self, path: &Path<'_>, e: &mut Findings) {
+        e.duration_opt(&path.field("reconcilerPeriod"), self.reconciler_period.as_deref());
+        e.duration_opt(&path.field("leakGracePeriod"), self.leak_grace_period.as_deref());
+        let Some(host_endpoint) = &self.host_endpoint else { return };
+        let at = path.field("hostEndpoint");
+        e.word_opt(
+            &at.field("createDefaultHostEndpoint"),
+            host_endpoint.create_default_host_endpoint.as_deref(),
+            &["Enabled", "Disabled"],
+        );
+        let list = at.field("templates");
+        for (i, template) in host_endpoint.templates.iter().enumerate() {
+            let at = list.index(i);
+            let name = template.generate_name.as_deref().unwrap_or_default();
+            e.object_name(&at.field("generateName"), name);
+            e.selector_opt(&at.field("nodeSelector"), template.node_selector.as_deref());
+            for (j, text) in template.interface_cidrs.iter().enumerate() {
+                e.network(&at.field("interfaceCIDRs").index(j), text);
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::meta::{API_VERSION, Object, ObjectMeta};
+use crate::strict::UnknownOrBadField;
+use crate::validation::{Checked, Findings, Invalid, check_metadata};
 
 /// JSON that is not an object of its kind.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,35 @@ macro_rules! kinds {
             /// The object's metadata, to change.
             pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
                 match self { $(Self::$kind(o) => &mut o.metadata),* }
+            }
+
+            /// Lists what is wrong with the object: names, ranges, and rules between its fields.
+            pub fn validate(&self) -> Result<(), Vec<Invalid>> {
+                let mut e = Findings::default();
+                check_metadata(self.metadata(), self.kind().namespaced(), &mut e);
+                match self { $(Self::$kind(o) => o.check(&mut e)),* }
+                let found = e.into_vec();
+                if found.is_empty() { Ok(()) } else { Err(found) }
+            }
+
+            /// Fills in what upstream's clients fill in before they write.
+            pub fn set_defaults(&mut self) {
+                match self { $(Self::$kind(o) => o.set_defaults()),* }
+            }
+
+            /// Reads an object and names every field that its kind does not have, and the first whose value has
+            /// the wrong type.
+            pub fn from_value_strict(
+                kind: Kind,
+                value: &serde_json::Value,
+            ) -> Result<Self, Vec<UnknownOrBadField>> {
+                match kind {
+                    $(Kind::$kind => {
+                        let mut o: crate::$module::$kind = crate::strict::decode(value)?;
+                        set_type_meta(kind, &mut o);
+                        Ok(Self::$kind(Box::new(o)))
+                    }),*
+                }
             }
 
             /// Reads an object of a known kind. Unknown fields are ignored here; strict reading is the caller's.

@@ -6,6 +6,7 @@ use crate::common::{LabelSelector, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::Port;
 use crate::rule::{PolicyType, StagedAction};
+use crate::validation::{Checked, Findings, Path};
 
 /// The whole object.
 pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpec, NoStatus>;
@@ -78,4 +79,89 @@ pub struct KubernetesPolicyPort {
     pub port: Option<Port>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+}
+
+impl Checked for StagedKubernetesNetworkPolicy {
+    fn check(&self, e: &mut Findings) {
+        let spec = Path::root("spec");
+        if let Some(s) = &self.spec.pod_selector {
+            s.check(&spec.field("podSelector"), e);
+        }
+        let at = spec.field("ingress");
+        for (i, rule) in self.spec.ingress.iter().enumerate() {
+            check_rule(&at.index(i), "from", &rule.from, &rule.ports, e);
+        }
+        let at = spec.field("egress");
+        for (i, rule) in self.spec.egress.iter().enumerate() {
+            check_rule(&at.index(i), "to", &rule.to, &rule.ports, e);
+        }
+    }
+
+    /// Kubernetes' defaults: ingress always, egress where it has rules.
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        if *spec.staged_action.get_or_insert(StagedAction::Set) != StagedAction::Delete
+            && spec.policy_types.is_empty()
+        {
+            spec.policy_types.push(PolicyType::Ingress);
+            if !spec.egress.is_empty() {
+                spec.policy_types.push(PolicyType::Egress);
+            }
+        }
+    }
+}
+
+fn check_rule(
+    path: &Path<'_>,
+    side: &str,
+    peers: &[KubernetesPolicyPeer],
+    ports: &[KubernetesPolicyPort],
+    e: &mut Findings,
+) {
+    let list = path.field(side);
+    for (i, peer) in peers.iter().enumerate() {
+        let at = list.index(i);
+        if let Some(block) = &peer.ip_block {
+            e.require(
+                peer.pod_selector.is_none() && peer.namespace_selector.is_none(),
+                &at.field("ipBlock"),
+                "",
+                "cannot stand beside podSelector or namespaceSelector",
+            );
+            let at = at.field("ipBlock");
+            let net = e.network(&at.field("cidr"), block.cidr.as_deref().unwrap_or_default());
+            for (i, text) in block.except.iter().enumerate() {
+                let at = at.field("except");
+                let at = at.index(i);
+                if let (Some(outer), Some(inner)) = (net, e.network(&at, text)) {
+                    e.require(outer.contains(&inner) && outer != inner, &at, text, "must lie within cidr");
+                }
+            }
+        }
+        for (name, selector) in
+            [("podSelector", &peer.pod_selector), ("namespaceSelector", &peer.namespace_selector)]
+        {
+            if let Some(s) = selector {
+                s.check(&at.field(name), e);
+            }
+        }
+    }
+    let list = path.field("ports");
+    for (i, port) in ports.iter().enumerate() {
+        let at = list.index(i);
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        let known = matches!(protocol, "TCP" | "UDP" | "SCTP");
+        e.require(known, &at.field("protocol"), protocol, "must be TCP, UDP or SCTP");
+        if let Some(end) = port.end_port {
+            let first = match port.port {
+                Some(Port::Number(n)) => Some(i64::from(n)),
+                _ => None,
+            };
+            let end_at = at.field("endPort");
+            match first {
+                Some(first) => e.range(&end_at, end, first, 65535),
+                None => e.add(&end_at, end, "needs a numeric port beside it"),
+            }
+        }
+    }
 }
