@@ -36,7 +36,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Lab::attach(&lab.name)?.pod_delete(&pod.parse::<PodName>()?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Probe(args) => probe(args),
+        Verb::Probe(args) => probe(&args),
         Verb::Exec { lab, place, command } => {
             let lab = Lab::attach(&lab.name)?;
             let code = lab.exec_attached(&lab.place(&place)?, &command)?;
@@ -104,7 +104,7 @@ fn pod_run(args: RunArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn probe(args: ProbeArgs) -> Result<ExitCode> {
+fn probe(args: &ProbeArgs) -> Result<ExitCode> {
     let lab = Lab::attach(&args.lab.name)?;
     let protocol = match (args.udp, args.icmp) {
         (true, _) => Protocol::Udp,
