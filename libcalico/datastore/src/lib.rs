@@ -5,6 +5,7 @@ mod codec;
 pub mod config;
 pub mod etcd;
 pub mod memory;
+pub mod resources;
 pub mod scope;
 
 use async_trait::async_trait;
@@ -36,6 +37,9 @@ pub enum DatastoreError {
     /// The stored bytes are not a value of their key.
     #[error("malformed value in the datastore: {0}")]
     Malformed(#[from] libcalico_model::ValueError),
+    /// The object breaks rules of the API and was not written.
+    #[error("{key} is not valid: {}", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid { key: Box<Key>, reasons: Vec<libcalico_api::validation::Invalid> },
     #[error("{what}: {reason}")]
     Configuration { what: String, reason: String },
     #[error("datastore error on {key}: {reason}")]
@@ -64,6 +68,7 @@ pub struct Listing {
 
 /// One change, as a watch reports it.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // nearly every event is a `Set`; boxing it would cost an allocation each
 pub enum WatchEvent {
     /// Created or changed. `Err` where the new value is malformed: the object counts as absent.
     Set(Key, Result<KeyValue>),

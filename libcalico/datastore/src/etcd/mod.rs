@@ -5,6 +5,7 @@
 //! when the first was never reached, so it cannot happen twice. Left out: retrying after a conflict or an outage, which
 //! is the caller's decision.
 
+mod batch;
 mod connection;
 mod error;
 mod watch;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Retry};
 use crate::codec::{self, MalformedLog};
 use crate::config::EtcdConfig;
-use crate::{Datastore, DatastoreError, Listing, Result, Scope, WatchEvent, Write};
+use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, WatchEvent, Write};
 
 /// Objects read in one request. etcd answers a page of this size well below its message limit.
 const PAGE: i64 = 1000;
@@ -160,6 +161,10 @@ impl Datastore for EtcdDatastore {
                 result => return result,
             }
         }
+    }
+
+    async fn read_many(&self, reads: &[Read]) -> Result<Vec<Found>> {
+        self.read_batch(reads).await
     }
 
     async fn create(&self, key: &Key, value: Value) -> Result<KeyValue> {
