@@ -1,0 +1,445 @@
+//! The calculation's wiring: which update goes to which room, and in which order a flush asks them.
+//!
+//! ```text
+//! Update ──▶ workload endpoint ─┬▶ items (labels, addresses) ──▶ ip_sets ──┐
+//!            host endpoint ─────┤                                ▲         │
+//!            network set ───────┘     this host's ▶ local ───────┘ sets    ├▶ flush: Vec<Message>
+//!            policy, tier, profile ▶ policies ────▶ local ─ policies,      │
+//!                                                           endpoints ─────┤
+//!            Node, HostConfig ──────▶ hosts ─┬─ metadata, VTEPs ───────────┤
+//!            pool, block ───────────▶ routes ┴─ routes, pools ─────────────┘
+//!            GlobalConfig, HostConfig ─ configuration, passed through
+//! ```
+//!
+//! In come updates in any order and batching, out go messages in an order that the dataplane can apply one by one:
+//! what is referred to comes before what refers to it, and goes after it. Nothing goes out before the datastore is in
+//! sync. Always holds: after a flush the messages sent so far describe what the current objects give, whatever the
+//! way that led there.
+//!
+//! Left out: time, input and output, and what the messages do to a kernel.
+
+use std::collections::{BTreeMap, HashMap};
+
+use felix_message::{ConfigUpdate, EncapMode, Encapsulation, Message};
+use ipnet::IpNet;
+use libcalico_api::Resource;
+use libcalico_api::{Kind, node::Node, profile::Profile};
+use libcalico_model::backend;
+use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use libcalico_model::{Key, SyncStatus, Update, Value};
+use tracing::{info, warn};
+
+use crate::hosts::{Hosts, NodeInfo};
+use crate::ip_sets::{IpSets, Side};
+use crate::items::{Items, NewItem};
+use crate::local::{LocalEndpoints, LocalKey, LocalValue, World};
+use crate::policies::{Policies, Policy, ProfileRules};
+use crate::routes::{RouteSource, Routes};
+use crate::rules::{RuleError, SelectorCache};
+
+/// What the calculation is told once.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// This node's name.
+    pub hostname: String,
+    pub route_source: RouteSource,
+    /// `IpInIpEnabled`, `VXLANEnabled`: override what the pools say.
+    pub ipip_enabled: Option<bool>,
+    pub vxlan_enabled: Option<bool>,
+}
+
+/// Numbers for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Endpoints and network sets of the cluster.
+    pub items: usize,
+    pub local_endpoints: usize,
+    pub active_policies: usize,
+    pub active_profiles: usize,
+    pub policies: usize,
+    pub tiers: usize,
+    pub ip_sets: usize,
+}
+
+/// See the module's text.
+pub struct CalcGraph {
+    config: Config,
+    items: Items,
+    sets: IpSets,
+    policies: Policies,
+    profiles: HashMap<String, ProfileRules>,
+    selectors: SelectorCache,
+    local: LocalEndpoints,
+    hosts: Hosts,
+    routes: Routes,
+    raw_config: ConfigUpdate,
+    raw_config_stale: bool,
+    encapsulation: Option<Encapsulation>,
+    status: SyncStatus,
+    in_sync_sent: bool,
+}
+
+impl CalcGraph {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            routes: Routes::new(&config.hostname, config.route_source),
+            config,
+            items: Items::default(),
+            sets: IpSets::default(),
+            policies: Policies::default(),
+            profiles: HashMap::new(),
+            selectors: SelectorCache::default(),
+            local: LocalEndpoints::default(),
+            hosts: Hosts::default(),
+            raw_config: ConfigUpdate::default(),
+            raw_config_stale: false,
+            encapsulation: None,
+            status: SyncStatus::default(),
+            in_sync_sent: false,
+        }
+    }
+
+    /// Takes an update. A value that does not fit its key counts as absent.
+    pub fn on_update(&mut self, update: Update) {
+        let Update { key, value, .. } = update;
+        match (&key, value) {
+            (Key::WorkloadEndpoint(k), Some(Value::WorkloadEndpoint(v))) => {
+                let nets: Vec<IpNet> = nets_of(&v);
+                self.set_workload(&key, k, Some((LocalValue::Workload(v), &nets)));
+            }
+            (Key::WorkloadEndpoint(k), _) => self.set_workload(&key, k, None),
+            (Key::HostEndpoint { host, name }, value) => {
+                let value = match value {
+                    Some(Value::HostEndpoint(v)) if *host == self.config.hostname => Some(v),
+                    Some(Value::HostEndpoint(v)) => {
+                        let item = host_item(&v);
+                        return self.set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &item, &v.ports)));
+                    }
+                    _ => None,
+                };
+                self.set_host(&key, host, name, value);
+            }
+            (Key::NetworkSet(_), Some(Value::NetworkSet(v))) => {
+                self.set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &v.nets, &[])));
+            }
+            (Key::NetworkSet(_), _) => self.set_item(&key, None),
+            (Key::Policy(k), value) => self.set_policy(k, value.and_then(as_policy)),
+            (Key::Tier(name), value) => self.set_tier(name, value),
+            (Key::ProfileRules(name), value) => self.set_profile_rules(name, value),
+            (Key::Resource(r), value) if r.kind == Kind::Profile => self.set_profile(&r.name, value),
+            (Key::Resource(r), value) if r.kind == Kind::Node => self.set_node(&r.name, value),
+            (Key::IpPool(net), Some(Value::IpPool(pool))) => self.routes.set_pool(*net, Some(&pool)),
+            (Key::IpPool(net), _) => self.routes.set_pool(*net, None),
+            (Key::Block(net), Some(Value::Block(block))) if !block.deleted => {
+                self.routes.set_block(*net, Some(&block));
+            }
+            (Key::Block(net), _) => self.routes.set_block(*net, None),
+            (Key::GlobalConfig(name), value) => self.set_config(None, name, value),
+            (Key::HostConfig { host, name }, value) => self.set_config(Some(host), name, value),
+            _ => {}
+        }
+    }
+
+    /// Takes the syncer's state.
+    pub fn on_status(&mut self, status: SyncStatus) {
+        if status != self.status {
+            info!(?status, "datastore synchronisation");
+        }
+        self.status = status;
+    }
+
+    /// Appends what changed since the last flush, in order.
+    pub fn flush(&mut self, out: &mut Vec<Message>) {
+        if !self.in_sync_sent && self.status != SyncStatus::InSync {
+            return;
+        }
+        if std::mem::take(&mut self.raw_config_stale) {
+            out.push(Message::ConfigUpdate(self.raw_config.clone()));
+        }
+        let mut world = World {
+            items: &mut self.items,
+            sets: &mut self.sets,
+            policies: &mut self.policies,
+            profiles: &self.profiles,
+        };
+        let mut local = self.local.flush(&mut world);
+        let sets_gone = self.sets.flush(&mut self.items, out);
+        out.append(&mut local.updates);
+        out.append(&mut local.removals);
+        out.extend(sets_gone.into_iter().map(Message::IpSetRemove));
+        self.hosts.flush(out);
+        self.routes.flush(&self.hosts, out);
+        self.flush_encapsulation(out);
+        if !self.in_sync_sent {
+            self.in_sync_sent = true;
+            out.push(Message::InSync);
+        }
+    }
+
+    /// Numbers for metrics.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (active_policies, active_profiles) = self.local.counts();
+        let (policies, tiers) = self.policies.counts();
+        Stats {
+            items: self.items.len(),
+            local_endpoints: self.local.len(),
+            active_policies,
+            active_profiles,
+            policies,
+            tiers,
+            ip_sets: self.sets.len(),
+        }
+    }
+
+    fn flush_encapsulation(&mut self, out: &mut Vec<Message>) {
+        let any = |f: &dyn Fn(&backend::IpPool) -> bool| self.routes.pools().any(f);
+        let on = |text: &str| crate::routes::mode(text) != EncapMode::Never;
+        let v4 = |p: &backend::IpPool| p.cidr.addr().is_ipv4();
+        let now = Encapsulation {
+            ipip: self.config.ipip_enabled.unwrap_or_else(|| any(&|p| v4(p) && on(&p.ipip_mode))),
+            vxlan: self.config.vxlan_enabled.unwrap_or_else(|| any(&|p| v4(p) && on(&p.vxlan_mode))),
+            vxlan_v6: self.config.vxlan_enabled.unwrap_or_else(|| any(&|p| !v4(p) && on(&p.vxlan_mode))),
+        };
+        if self.encapsulation.replace(now) != Some(now) {
+            out.push(Message::EncapsulationUpdate(now));
+        }
+    }
+
+    /// Sets or removes an item; tells the sets before.
+    fn set_item(&mut self, key: &Key, new: Option<&NewItem<'_>>) {
+        let id = self.items.find(key);
+        let traits = new.map(|n| self.items.acquire(n));
+        let mut nets: Vec<IpNet> = new.map(|n| n.nets.iter().map(IpNet::trunc).collect()).unwrap_or_default();
+        nets.sort_unstable();
+        nets.dedup();
+        if !self.sets.is_idle() {
+            let old_nets: Vec<IpNet> = id.map(|i| self.items.nets(i).collect()).unwrap_or_default();
+            let old = id.and_then(|i| self.items.traits(i)).map(|t| Side {
+                view: self.items.labels.view(t.set, t.list),
+                nets: &old_nets,
+                ports: self.items.ports(t.ports),
+            });
+            let new = traits.map(|t| Side {
+                view: self.items.labels.view(t.set, t.list),
+                nets: &nets,
+                ports: self.items.ports(t.ports),
+            });
+            self.sets.before_change(&self.items, old, new);
+        }
+        if let Some(id) = id {
+            self.items.remove(id);
+        }
+        if let Some(traits) = traits {
+            self.items.insert(key, &nets, traits);
+        }
+    }
+
+    fn set_workload(
+        &mut self,
+        key: &Key,
+        name: &WorkloadEndpointKey,
+        value: Option<(LocalValue, &[IpNet])>,
+    ) {
+        let ours = name.host == self.config.hostname;
+        if ours || self.routes.wants_remote_workloads() {
+            // Routes count addresses: those before are given back, those now are taken.
+            if let Some(id) = self.items.find(key) {
+                let old: Vec<IpNet> = self.items.nets(id).collect();
+                old.into_iter().for_each(|net| self.routes.workload(&name.host, net, false));
+            }
+        }
+        match &value {
+            Some((LocalValue::Workload(v), nets)) => {
+                self.set_item(key, Some(&new_item(&v.labels, &v.profile_ids, nets, &v.ports)));
+            }
+            _ => self.set_item(key, None),
+        }
+        let id = self.items.find(key);
+        if (ours || self.routes.wants_remote_workloads())
+            && let Some(id) = id
+        {
+            let now: Vec<IpNet> = self.items.nets(id).collect();
+            now.into_iter().for_each(|net| self.routes.workload(&name.host, net, true));
+        }
+        if ours {
+            let local_key = LocalKey::Workload(name.clone());
+            match (id, value) {
+                (Some(id), Some((value, _))) => self.local.set(local_key, id, value),
+                _ => self.local.remove(&local_key),
+            }
+        }
+    }
+
+    fn set_host(
+        &mut self,
+        key: &Key,
+        host: &str,
+        name: &str,
+        value: Option<std::sync::Arc<backend::HostEndpoint>>,
+    ) {
+        match &value {
+            Some(v) => {
+                let nets = host_item(v);
+                self.set_item(key, Some(&new_item(&v.labels, &v.profile_ids, &nets, &v.ports)));
+            }
+            None => self.set_item(key, None),
+        }
+        if host != self.config.hostname {
+            return;
+        }
+        let local_key = LocalKey::Host(name.to_owned());
+        match (self.items.find(key), value) {
+            (Some(id), Some(v)) => self.local.set(local_key, id, LocalValue::Host(v)),
+            _ => self.local.remove(&local_key),
+        }
+    }
+
+    fn set_policy(&mut self, key: &PolicyKey, value: Option<std::sync::Arc<backend::Policy>>) {
+        let parsed = value.and_then(|v| {
+            let subject = format!("{} {}/{}", key.kind.name(), key.namespace, key.name);
+            valid(&subject, Policy::parse(key, &v, &mut self.selectors))
+        });
+        let Some(policy) = parsed else {
+            if let Some((id, _)) = self.policies.remove(key) {
+                self.local.policy_removed(id, key, &mut self.items);
+            }
+            return;
+        };
+        let old = self.policies.find(key).and_then(|id| self.policies.get(id));
+        if old == Some(&policy) {
+            return;
+        }
+        let reselect = old.is_none_or(|o| o.selector != policy.selector);
+        let id = self.policies.insert(policy);
+        if let Some(policy) = self.policies.get(id) {
+            self.local.policy_changed(id, policy, reselect, &mut self.items);
+        }
+    }
+
+    fn set_tier(&mut self, name: &str, value: Option<Value>) {
+        let tier = match &value {
+            Some(Value::Tier(tier)) => Some(tier),
+            _ => None,
+        };
+        let changed = match self.policies.set_tier(name, tier) {
+            Ok(changed) => changed,
+            Err(error) => {
+                valid::<()>(&format!("tier {name}"), Err(error));
+                self.policies.set_tier(name, None).unwrap_or(true)
+            }
+        };
+        if changed {
+            self.local.tiers_changed();
+        }
+    }
+
+    fn set_profile_rules(&mut self, name: &str, value: Option<Value>) {
+        let rules = match value {
+            Some(Value::ProfileRules(rules)) => {
+                valid(&format!("profile {name}"), ProfileRules::parse(&rules, &mut self.selectors))
+            }
+            _ => None,
+        };
+        match rules {
+            Some(rules) => self.profiles.insert(name.to_owned(), rules),
+            None => self.profiles.remove(name),
+        };
+        self.local.profile_changed(name);
+    }
+
+    /// A profile's labels.
+    fn set_profile(&mut self, name: &str, value: Option<Value>) {
+        let labels: Option<BTreeMap<String, String>> = match &value {
+            Some(Value::Resource(resource)) => match &**resource {
+                Resource::Profile(profile) => {
+                    let profile: &Profile = profile;
+                    Some(profile.spec.labels_to_apply.clone())
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let (id, staged) = self.items.labels.stage_profile(name, labels.as_ref());
+        if self.items.labels.applied(id) != &*staged {
+            let heirs: Vec<u32> = self.items.labels.heirs(id).collect();
+            for &item in &heirs {
+                if !self.sets.is_idle() {
+                    self.sets.before_profile_change(&self.items, item, id, &staged);
+                }
+                self.local.labels_changed(item);
+            }
+        }
+        self.items.labels.commit_profile(id, staged, labels.is_some());
+    }
+
+    fn set_node(&mut self, name: &str, value: Option<Value>) {
+        let info = match &value {
+            Some(Value::Resource(resource)) => match &**resource {
+                Resource::Node(node) => {
+                    let node: &Node = node;
+                    Some(NodeInfo::new(node))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let old = self.hosts.get(name).cloned();
+        self.routes.node_changed(name, old.as_ref(), info.as_ref());
+        self.hosts.set_node(name, info);
+    }
+
+    fn set_config(&mut self, host: Option<&str>, name: &str, value: Option<Value>) {
+        let value = match value {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        };
+        if let Some(host) = host {
+            self.hosts.set_config(host, name, value.as_deref());
+        }
+        let map = match host {
+            None => &mut self.raw_config.global,
+            Some(host) if host == self.config.hostname => &mut self.raw_config.per_host,
+            Some(_) => return,
+        };
+        let before = map.get(name) != value.as_ref();
+        self.raw_config_stale |= before;
+        match value {
+            Some(value) => map.insert(name.to_owned(), value),
+            None => map.remove(name),
+        };
+    }
+}
+
+fn as_policy(value: Value) -> Option<std::sync::Arc<backend::Policy>> {
+    match value {
+        Value::Policy(policy) => Some(policy),
+        _ => None,
+    }
+}
+
+fn nets_of(v: &backend::WorkloadEndpoint) -> Vec<IpNet> {
+    let v4 = v.ipv4_nets.iter().map(|n| IpNet::V4(*n));
+    v4.chain(v.ipv6_nets.iter().map(|n| IpNet::V6(*n))).collect()
+}
+
+fn host_item(v: &backend::HostEndpoint) -> Vec<IpNet> {
+    let v4 = v.expected_ipv4_addrs.iter().map(|a| IpNet::V4((*a).into()));
+    v4.chain(v.expected_ipv6_addrs.iter().map(|a| IpNet::V6((*a).into()))).collect()
+}
+
+fn new_item<'a>(
+    labels: &'a BTreeMap<String, String>,
+    profiles: &'a [String],
+    nets: &'a [IpNet],
+    ports: &'a [backend::EndpointPort],
+) -> NewItem<'a> {
+    NewItem { labels, profiles, nets, ports }
+}
+
+/// An object that is not valid counts as absent; it is named in the log.
+fn valid<T>(subject: &str, result: Result<T, RuleError>) -> Option<T> {
+    result.map_err(|error| warn!(subject, %error, "not valid: taken as absent")).ok()
+}
