@@ -12,6 +12,7 @@
 //!
 //! Left out: Kubernetes (the lab acts as the orchestrator itself) and anything that survives a reboot.
 
+pub mod bench;
 pub mod bird_control;
 pub mod cni;
 mod error;

@@ -56,6 +56,14 @@ pub enum Verb {
     Down(LabName),
     /// Make a lab, run the quickstart, show the cluster, remove the lab
     Demo(UpArgs),
+    /// Measure a standing lab: policy to traffic, CNI, memory; prints the method too
+    Bench {
+        #[command(flatten)]
+        lab: LabName,
+        /// How often each thing is measured
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+    },
     /// Answer TCP and UDP until killed; started by the lab itself
     #[command(hide = true)]
     ServeInternal { name: String, ports: Vec<u16> },

@@ -49,6 +49,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Demo(args) => demo::run(args),
+        Verb::Bench { lab, rounds } => {
+            println!("{}", Lab::attach(&lab.name)?.bench(rounds, &progress())?);
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::ServeInternal { name, ports } => {
             e2e::serve::serve(&name, &ports)?;
             Ok(ExitCode::SUCCESS)
