@@ -56,10 +56,12 @@ pub enum Verb {
     Down(LabName),
     /// Make a lab, run the quickstart, show the cluster, remove the lab
     Demo(UpArgs),
-    /// Measure a standing lab: policy to traffic, CNI, memory; prints the method too
+    /// Measure policy to traffic, CNI and memory; prints the method too
+    ///
+    /// In the lab of that name if it stands, else in one made for it and removed again.
     Bench {
         #[command(flatten)]
-        lab: LabName,
+        lab: UpArgs,
         /// How often each thing is measured
         #[arg(long, default_value_t = 50)]
         rounds: usize,

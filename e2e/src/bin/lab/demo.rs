@@ -59,7 +59,7 @@ fn show(lab: &Lab) -> Result<()> {
 /// Removes the lab and ends the program when the terminal or the system asks it to stop.
 ///
 /// The program is replaced by `lab down`: that ends whatever it was doing, and gives back the lock it may hold.
-fn down_on_signal(name: &str) -> Result<()> {
+pub fn down_on_signal(name: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()

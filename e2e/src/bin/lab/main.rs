@@ -49,10 +49,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Demo(args) => demo::run(args),
-        Verb::Bench { lab, rounds } => {
-            println!("{}", Lab::attach(&lab.name)?.bench(rounds, &progress())?);
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Bench { lab, rounds } => bench(lab, rounds),
         Verb::ServeInternal { name, ports } => {
             e2e::serve::serve(&name, &ports)?;
             Ok(ExitCode::SUCCESS)
@@ -129,6 +126,19 @@ fn quickstart(name: &str) -> Result<ExitCode> {
     let report = Lab::attach(name)?.quickstart(&progress())?;
     println!("{report}");
     Ok(success_if(report.passed()))
+}
+
+fn bench(args: UpArgs, rounds: usize) -> Result<ExitCode> {
+    let say = progress();
+    let lab = match Lab::attach(&args.lab.name) {
+        Err(LabError::NotFound { name }) => {
+            demo::down_on_signal(&name)?;
+            Lab::up_or_down(args.into(), &say)?
+        }
+        result => result?,
+    };
+    println!("{}", lab.bench(rounds, &say)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn success_if(good: bool) -> ExitCode {
