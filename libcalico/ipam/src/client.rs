@@ -1,0 +1,366 @@
+//! IPAM's steps carried out on a datastore.
+//!
+//! In come requests, out go assigned or freed addresses. The pure modules decide; this one reads, writes by
+//! compare-and-swap and, where someone else was faster, forgets what changed and lets them decide again, a bounded
+//! number of times with a growing, random pause. No lock is held, in memory or on disk, across a call.
+//!
+//! Round trips: an assignment from a block that the host owns takes two reads (settings, claims and handle at one
+//! revision; then the blocks that the claims name) and one write (handle, blocks and whatever the caller adds). The
+//! second read cannot join the first, because only the claims tell which blocks to read and reading all blocks would
+//! grow with the cluster. A new block costs one more read and one more write (the pending claim).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libcalico_datastore::{Datastore, DatastoreError, Found, Read, Write};
+use libcalico_model::ipam::AllocationBlock;
+use libcalico_model::{Key, Value};
+use libcalico_net::cidr::IpNet;
+use tracing::{debug, info};
+
+use crate::assign::{self, AssignRequest, Assigned, Step, pending};
+use crate::assign_ip;
+use crate::block;
+use crate::error::IpamError;
+use crate::moment::Moment;
+use crate::release::{self, ReleaseOptions};
+use crate::snapshot::{Need, Snapshot, Stored};
+
+/// Conflicts after which a request gives up. Upstream's number.
+const MAX_CONFLICTS: usize = 100;
+/// Steps without a conflict after which a request gives up: more than any datastore state needs.
+const MAX_STEPS: usize = 10_000;
+
+/// What a request was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    pub addresses: Vec<Assigned>,
+    /// Times that the request started over because another writer was faster.
+    pub conflicts: usize,
+}
+
+/// What a release freed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    pub freed: Vec<IpAddr>,
+    /// Addresses that were free already, had another handle, or are in no block.
+    pub not_assigned: Vec<IpAddr>,
+}
+
+/// Further writes of the caller in the same batch as the addresses' own.
+pub type Extra<'a> = &'a (dyn Fn(&[Assigned]) -> Vec<Write> + Send + Sync);
+
+/// IPAM on a datastore.
+#[derive(Clone)]
+pub struct IpamClient {
+    pub(crate) store: Arc<dyn Datastore>,
+}
+
+impl IpamClient {
+    /// IPAM on `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Datastore>) -> Self {
+        Self { store }
+    }
+
+    /// Assigns all the addresses that the request asks for, or none.
+    pub async fn assign(&self, request: &AssignRequest) -> Result<Assignment, IpamError> {
+        let snapshot = Snapshot::new(request.owner.clone(), request.handle_id.clone());
+        self.assign_with(request, snapshot, &|_| Vec::new()).await
+    }
+
+    /// As [`Self::assign`], from what the caller has read already and with further writes of its own. `extra` is
+    /// called with the addresses, perhaps several times; its writes are done with the last call's, or not at all. A
+    /// conflict on one of its keys is the caller's to solve and comes back as the error.
+    pub async fn assign_with(
+        &self,
+        request: &AssignRequest,
+        snapshot: Snapshot,
+        extra: Extra<'_>,
+    ) -> Result<Assignment, IpamError> {
+        self.run(snapshot, extra, |s| assign::next(request, s, Moment::now())).await
+    }
+
+    /// Assigns one certain address.
+    pub async fn assign_ip(&self, request: &AssignRequest, addr: IpAddr) -> Result<Assignment, IpamError> {
+        let snapshot = Snapshot::new(request.owner.clone(), request.handle_id.clone());
+        self.assign_ip_with(request, addr, snapshot, &|_| Vec::new()).await
+    }
+
+    /// As [`Self::assign_ip`], from what the caller has read already and with further writes of its own.
+    pub async fn assign_ip_with(
+        &self,
+        request: &AssignRequest,
+        addr: IpAddr,
+        snapshot: Snapshot,
+        extra: Extra<'_>,
+    ) -> Result<Assignment, IpamError> {
+        self.run(snapshot, extra, |s| assign_ip::next(request, addr, s, Moment::now())).await
+    }
+
+    async fn run(
+        &self,
+        mut snapshot: Snapshot,
+        extra: Extra<'_>,
+        next: impl Fn(&Snapshot) -> Result<Step, IpamError>,
+    ) -> Result<Assignment, IpamError> {
+        let mut retries = Retries::default();
+        for _ in 0..MAX_STEPS {
+            let step = match next(&snapshot)? {
+                Step::Read(needs) => {
+                    self.fill(&mut snapshot, &needs).await?;
+                    continue;
+                }
+                step => step,
+            };
+            let outcome = match step {
+                Step::Read(_) => continue,
+                Step::Claim(cidr) => self.claim(&mut snapshot, cidr).await,
+                Step::Unclaim(cidr, revision) => {
+                    info!(block = %cidr, owner = %snapshot.owner, "dropping a claim on a block that is another's");
+                    let key = snapshot.owner.affinity_key(cidr);
+                    let gone = self.store.delete(&key, Some(&revision)).await;
+                    gone.map(|_| snapshot.unclaimed(cidr))
+                }
+                Step::Commit(plan) => {
+                    let mut writes = plan.writes;
+                    writes.extend(extra(&plan.assigned));
+                    match self.write(writes).await {
+                        Ok(()) => {
+                            return Ok(Assignment { addresses: plan.assigned, conflicts: retries.conflicts });
+                        }
+                        Err(e) => Err(e),
+                    }
+                }
+            };
+            if let Err(e) = outcome {
+                retries.after(e, &mut snapshot).await?;
+            }
+        }
+        Err(retries.given_up())
+    }
+
+    /// Reads what is needed, in one round trip.
+    pub async fn fill(&self, snapshot: &mut Snapshot, needs: &[Need]) -> Result<(), IpamError> {
+        let reads = snapshot.reads(needs);
+        let found = self.store.read_many(&reads).await?;
+        snapshot.absorb(&reads, found);
+        Ok(())
+    }
+
+    async fn claim(&self, snapshot: &mut Snapshot, cidr: IpNet) -> Result<(), DatastoreError> {
+        let key = snapshot.owner.affinity_key(cidr);
+        let kv = self.store.create(&key, Value::BlockAffinity(pending())).await?;
+        info!(block = %cidr, owner = %snapshot.owner, "claiming a block");
+        snapshot.claimed(cidr, pending(), kv.revision);
+        Ok(())
+    }
+
+    pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), DatastoreError> {
+        if !writes.is_empty() {
+            self.store.write_all(writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Frees everything with the handle, and does the caller's further writes in the same batch. Nothing to free is
+    /// no error.
+    pub async fn release_by_handle(&self, handle: &str, extra: Vec<Write>) -> Result<Vec<IpAddr>, IpamError> {
+        let reads = [Read::Key(Key::Handle(handle.to_owned()))];
+        let found = self.store.read_many(&reads).await?;
+        self.release_by_handle_from(handle, found.into_iter().next(), extra).await
+    }
+
+    /// As [`Self::release_by_handle`], where the caller has read the handle already.
+    pub async fn release_by_handle_from(
+        &self,
+        handle: &str,
+        found: Option<Found>,
+        extra: Vec<Write>,
+    ) -> Result<Vec<IpAddr>, IpamError> {
+        let key = Key::Handle(handle.to_owned());
+        let mut retries = Retries::default();
+        let mut current = found;
+        loop {
+            let Some(stored) = handle_of(current) else {
+                match self.write(extra.clone()).await {
+                    Ok(()) => return Ok(Vec::new()),
+                    Err(e) => return Err(e.into()),
+                }
+            };
+            let cidrs: Vec<IpNet> = stored.value.block.keys().filter_map(|c| c.parse().ok()).collect();
+            let blocks = self.blocks(&cidrs).await?;
+            let (mut writes, mut lost, mut freed) = (Vec::new(), BTreeMap::new(), Vec::new());
+            for cidr in cidrs {
+                lost.insert(cidr, u32::MAX);
+                if let Some(b) = blocks.get(&cidr) {
+                    let r = release::handle_from_block(b, handle)?;
+                    writes.extend(r.write);
+                    freed.extend(r.freed.into_iter().map(|(ip, _)| ip));
+                }
+            }
+            writes.extend(release::handle_write(handle, &stored, &lost));
+            writes.extend(extra.iter().cloned());
+            match self.write(writes).await {
+                Ok(()) => return Ok(freed),
+                Err(e) => retries.after_release(e, &key).await?,
+            }
+            current = self.store.read_many(&[Read::Key(key.clone())]).await?.into_iter().next();
+        }
+    }
+
+    /// Frees addresses, whatever handles they have unless the options say.
+    pub async fn release_ips(&self, options: &[ReleaseOptions]) -> Result<Released, IpamError> {
+        let mut out = Released::default();
+        let pools = self.pools().await?;
+        let mut by_block: BTreeMap<IpNet, Vec<ReleaseOptions>> = BTreeMap::new();
+        for o in options {
+            match pools.iter().find_map(|p| p.block_of(o.addr)) {
+                Some(cidr) => by_block.entry(cidr).or_default().push(o.clone()),
+                None => out.not_assigned.push(o.addr),
+            }
+        }
+        for (cidr, options) in by_block {
+            let freed = self.release_from(cidr, &options).await?;
+            out.not_assigned.extend(options.iter().map(|o| o.addr).filter(|a| !freed.contains(a)));
+            out.freed.extend(freed);
+        }
+        Ok(out)
+    }
+
+    async fn release_from(&self, cidr: IpNet, options: &[ReleaseOptions]) -> Result<Vec<IpAddr>, IpamError> {
+        let mut retries = Retries::default();
+        loop {
+            let blocks = self.blocks(&[cidr]).await?;
+            let Some(b) = blocks.get(&cidr) else { return Ok(Vec::new()) };
+            let r = release::from_block(b, options)?;
+            let handles: Vec<String> = r.lost.keys().cloned().collect();
+            let reads: Vec<Read> = handles.iter().map(|h| Read::Key(Key::Handle(h.clone()))).collect();
+            let found = if reads.is_empty() { Vec::new() } else { self.store.read_many(&reads).await? };
+            let mut writes: Vec<Write> = r.write.into_iter().collect();
+            for (id, found) in handles.iter().zip(found) {
+                if let (Some(stored), Some(n)) = (handle_of(Some(found)), r.lost.get(id)) {
+                    writes.extend(release::handle_write(id, &stored, &BTreeMap::from([(cidr, *n)])));
+                }
+            }
+            match self.write(writes).await {
+                Ok(()) => return Ok(r.freed.into_iter().map(|(ip, _)| ip).collect()),
+                Err(e) => retries.after_release(e, &Key::Block(cidr)).await?,
+            }
+        }
+    }
+
+    /// Addresses with the handle, by block.
+    pub async fn ips_by_handle(&self, handle: &str) -> Result<Vec<Assigned>, IpamError> {
+        let found = self.store.read_many(&[Read::Key(Key::Handle(handle.to_owned()))]).await?;
+        let Some(stored) = handle_of(found.into_iter().next()) else { return Ok(Vec::new()) };
+        let cidrs: Vec<IpNet> = stored.value.block.keys().filter_map(|c| c.parse().ok()).collect();
+        let blocks = self.blocks(&cidrs).await?;
+        let of = |b: &Stored<AllocationBlock>| {
+            let cidr = b.value.cidr;
+            block::addresses_of(&b.value, handle).into_iter().map(move |addr| Assigned { addr, block: cidr })
+        };
+        Ok(blocks.values().flat_map(|b| of(b).collect::<Vec<_>>()).collect())
+    }
+
+    /// Blocks that exist, of those named, in one round trip.
+    pub(crate) async fn blocks(
+        &self,
+        cidrs: &[IpNet],
+    ) -> Result<BTreeMap<IpNet, Stored<AllocationBlock>>, IpamError> {
+        if cidrs.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let reads: Vec<Read> = cidrs.iter().map(|c| Read::Key(Key::Block(*c))).collect();
+        let found = self.store.read_many(&reads).await?;
+        Ok(cidrs
+            .iter()
+            .zip(found)
+            .filter_map(|(cidr, found)| match found {
+                Found::Key(Some(kv)) => match kv.value {
+                    Value::Block(b) => Some((*cidr, Stored { value: *b, revision: kv.revision })),
+                    _ => None,
+                },
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn pools(&self) -> Result<Vec<crate::pool::Pool>, IpamError> {
+        let mut s = Snapshot::new(crate::owner::Owner::virtual_owner(""), None);
+        self.fill(&mut s, &[Need::Settings]).await?;
+        Ok(s.pools)
+    }
+}
+
+fn handle_of(found: Option<Found>) -> Option<Stored<libcalico_model::ipam::Handle>> {
+    match found {
+        Some(Found::Key(Some(kv))) => match kv.value {
+            Value::Handle(value) => Some(Stored { value, revision: kv.revision }),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Counts conflicts and waits between them.
+#[derive(Debug, Default)]
+pub(crate) struct Retries {
+    pub(crate) conflicts: usize,
+    last: String,
+}
+
+impl Retries {
+    /// Lets the request start over after a conflict on one of IPAM's keys; every other error ends it.
+    async fn after(&mut self, e: DatastoreError, snapshot: &mut Snapshot) -> Result<(), IpamError> {
+        let Some(key) = conflicting(&e).cloned() else { return Err(e.into()) };
+        if !snapshot.forget(&key) {
+            return Err(e.into());
+        }
+        self.pause(&key).await
+    }
+
+    /// The same for a release, which reads everything anew.
+    pub(crate) async fn after_release(&mut self, e: DatastoreError, subject: &Key) -> Result<(), IpamError> {
+        match conflicting(&e) {
+            Some(Key::Block(_) | Key::Handle(_) | Key::BlockAffinity { .. }) => self.pause(subject).await,
+            _ => Err(e.into()),
+        }
+    }
+
+    async fn pause(&mut self, key: &Key) -> Result<(), IpamError> {
+        self.conflicts += 1;
+        self.last = key.path();
+        if self.conflicts > MAX_CONFLICTS {
+            return Err(self.given_up());
+        }
+        debug!(%key, conflicts = self.conflicts, "another writer was faster, starting over");
+        // Full jitter: waiting hosts spread over the span instead of meeting again. At most 64 ms.
+        let span = 1u64 << self.conflicts.min(6);
+        let micros = random() % (span * 1000);
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+        Ok(())
+    }
+
+    fn given_up(&self) -> IpamError {
+        IpamError::Contention { attempts: self.conflicts, key: self.last.clone() }
+    }
+}
+
+/// The key that another writer created, changed or removed.
+fn conflicting(e: &DatastoreError) -> Option<&Key> {
+    match e {
+        DatastoreError::Conflict(k) | DatastoreError::AlreadyExists(k) | DatastoreError::NotFound(k) => {
+            Some(k)
+        }
+        _ => None,
+    }
+}
+
+/// Random enough to spread retries: the standard library seeds each hasher from the system.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
