@@ -15,7 +15,7 @@ use crate::kernel::{links, netns};
 use crate::place::FABRIC;
 use crate::process::{self, Found, ProcessId};
 use crate::state::{self, StateDir, write_json};
-use crate::topology::{Machine, Role, Topology};
+use crate::topology::{Encap, Machine, Role, Topology};
 use crate::{LabConfig, LabError, Place, Result, names};
 
 /// etcd's client port on `infra`.
@@ -127,6 +127,12 @@ impl Lab {
             self.topology.machines.len(),
             self.config.subnets
         ));
+        if self.config.subnets > 1 && self.config.encap == Encap::None {
+            progress(
+                "note: the router does not know pods' routes, so pods of different subnets cannot reach each other \
+                 without encapsulation",
+            );
+        }
         self.start_etcd()?;
         progress("etcd answers");
         for instance in 0..self.config.typha {
