@@ -38,7 +38,7 @@ use crate::routes::{RouteSource, Routes};
 use crate::rules::{RuleError, SelectorCache};
 
 /// What the calculation is told once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// This node's name.
     pub hostname: String,
@@ -115,7 +115,8 @@ impl CalcGraph {
                     Some(Value::HostEndpoint(v)) if *host == self.config.hostname => Some(v),
                     Some(Value::HostEndpoint(v)) => {
                         let item = host_item(&v);
-                        return self.set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &item, &v.ports)));
+                        return self
+                            .set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &item, &v.ports)));
                     }
                     _ => None,
                 };
@@ -237,12 +238,7 @@ impl CalcGraph {
         }
     }
 
-    fn set_workload(
-        &mut self,
-        key: &Key,
-        name: &WorkloadEndpointKey,
-        value: Option<(LocalValue, &[IpNet])>,
-    ) {
+    fn set_workload(&mut self, key: &Key, name: &WorkloadEndpointKey, value: Option<(LocalValue, &[IpNet])>) {
         let ours = name.host == self.config.hostname;
         if ours || self.routes.wants_remote_workloads() {
             // Routes count addresses: those before are given back, those now are taken.

@@ -191,9 +191,11 @@ impl Hosts {
                     }
                 });
             }
-            if self.tunnels.get(&host).is_some_and(|t| {
-                t.v4.is_none() && t.v6.is_none() && t.mac.is_none() && t.mac_v6.is_none()
-            }) {
+            if self
+                .tunnels
+                .get(&host)
+                .is_some_and(|t| t.v4.is_none() && t.v6.is_none() && t.mac.is_none() && t.mac_v6.is_none())
+            {
                 self.tunnels.remove(&host);
             }
         }

@@ -77,7 +77,9 @@ impl<T: Hash + Eq> Pool<T> {
         };
         let hash = self.hasher.hash_one(value);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.table.insert_unique(hash, id, |&id| slots[id as usize].value.as_ref().map_or(0, |v| hasher.hash_one(v)));
+        self.table.insert_unique(hash, id, |&id| {
+            slots[id as usize].value.as_ref().map_or(0, |v| hasher.hash_one(v))
+        });
         Acquired { id, fresh: true }
     }
 

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use felix_message::{IpSetDelta, IpSetId, IpSetKind, IpSetMember, IpSetUpdate, Message};
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use libcalico_net::lpm::LpmMap;
 use libcalico_net::cidr::is_host_net;
+use libcalico_net::lpm::LpmMap;
 use libcalico_selector::Selector;
 use sha2::{Digest, Sha224};
 
@@ -172,9 +172,8 @@ impl IpSets {
         if self.is_idle() {
             return;
         }
-        let matching = |side: &Option<Side<'_>>| {
-            side.as_ref().map(|s| self.index.matching(&s.view)).unwrap_or_default()
-        };
+        let matching =
+            |side: &Option<Side<'_>>| side.as_ref().map(|s| self.index.matching(&s.view)).unwrap_or_default();
         let (was_in, will_be_in) = (matching(&old), matching(&new));
         let mut sets: Vec<u32> = was_in.iter().chain(&will_be_in).copied().collect();
         sets.sort_unstable();
@@ -204,9 +203,11 @@ impl IpSets {
         let mut touched: Vec<IpSetMember> = gone.iter().chain(come).copied().collect();
         if !wide_gone.is_empty() || !wide_come.is_empty() {
             let changed: LpmMap<()> = wide_gone.iter().chain(&wide_come).map(|n| (*n, ())).collect_lpm();
-            touched.extend(self.raw_members(at, items).into_iter().filter(|m| {
-                as_net(m).is_some_and(|n| changed.longest_match(n).is_some())
-            }));
+            touched.extend(
+                self.raw_members(at, items)
+                    .into_iter()
+                    .filter(|m| as_net(m).is_some_and(|n| changed.longest_match(n).is_some())),
+            );
         }
         for member in touched {
             if self.set(at).is_some_and(|s| !s.touched.contains_key(&member)) {

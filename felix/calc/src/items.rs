@@ -108,9 +108,8 @@ pub struct Items {
 
 fn hash_key(key: &Key) -> KeyHash {
     let digest = Sha224::digest(key.path().as_bytes());
-    let word = |i: usize| {
-        digest.iter().skip(i * 8).take(8).fold(0u64, |word, byte| word << 8 | u64::from(*byte))
-    };
+    let word =
+        |i: usize| digest.iter().skip(i * 8).take(8).fold(0u64, |word, byte| word << 8 | u64::from(*byte));
     [word(0), word(1)]
 }
 

@@ -299,12 +299,7 @@ impl LocalEndpoints {
         }
     }
 
-    fn flush_policies(
-        &mut self,
-        world: &mut World<'_>,
-        updates: &mut Vec<Message>,
-        gone: &mut Vec<Message>,
-    ) {
+    fn flush_policies(&mut self, world: &mut World<'_>, updates: &mut Vec<Message>, gone: &mut Vec<Message>) {
         for key in std::mem::take(&mut self.stale_policies) {
             let id = world.policies.find(&key);
             let policy = id.and_then(|id| world.policies.get(id)).filter(|p| {
@@ -338,12 +333,7 @@ impl LocalEndpoints {
         }
     }
 
-    fn flush_profiles(
-        &mut self,
-        world: &mut World<'_>,
-        updates: &mut Vec<Message>,
-        gone: &mut Vec<Message>,
-    ) {
+    fn flush_profiles(&mut self, world: &mut World<'_>, updates: &mut Vec<Message>, gone: &mut Vec<Message>) {
         let none = ProfileRules::default();
         for name in std::mem::take(&mut self.stale_profiles) {
             let new = self.profile_users.contains_key(&name).then(|| {

@@ -140,7 +140,8 @@ impl SelectorIndex {
         });
         let place = self.file(id, &selector.node().restrictions(), labels);
         self.by_selector.insert(selector.clone(), id);
-        self.entries[id as usize] = Some(Entry { selector: selector.clone(), expr, place, users: vec![user] });
+        self.entries[id as usize] =
+            Some(Entry { selector: selector.clone(), expr, place, users: vec![user] });
         id
     }
 
@@ -300,9 +301,7 @@ fn rarest(selector: &Selector, labels: &Labels) -> Vec<Pair> {
         // A text that nobody holds is no item's label.
         let Some(name) = labels.find_text(name) else { return Vec::new() };
         let pairs: Vec<Pair> = match &r.one_of {
-            Some(values) => {
-                values.iter().filter_map(|v| labels.find_text(v)).map(|v| (name, v)).collect()
-            }
+            Some(values) => values.iter().filter_map(|v| labels.find_text(v)).map(|v| (name, v)).collect(),
             None => labels.values_of(name).map(|v| (name, v)).collect(),
         };
         let weight = pairs.iter().map(|&p| labels.weight(p)).sum();
