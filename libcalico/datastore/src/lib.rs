@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod memory;
 pub mod resources;
 pub mod scope;
+pub mod syncer;
 
 use async_trait::async_trait;
 use libcalico_model::{Key, KeyValue, Revision, Value};

@@ -1,0 +1,189 @@
+//! Completes selectors with namespaces and service accounts: Felix knows labels of endpoints alone, so a namespace's
+//! labels are matched as `pcns.…` and a service account's as `pcsa.…`, which endpoints inherit from their profiles.
+
+use libcalico_api::rule::EntityRule;
+use libcalico_selector::Selector;
+use libcalico_selector::ast::Node;
+
+/// Label of everything that is in a namespace.
+pub const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
+/// Label of every pod: its service account.
+pub const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
+/// Before labels that come from a namespace.
+const NAMESPACE_PREFIX: &str = "pcns.";
+/// Before labels that come from a service account.
+const SERVICE_ACCOUNT_PREFIX: &str = "pcsa.";
+
+/// The endpoints a policy applies to: its selector, within its namespace where it has one.
+pub fn subject(
+    selector: &str,
+    namespace: &str,
+    namespace_selector: &str,
+    service_account_selector: &str,
+) -> Result<String, String> {
+    check(selector)?;
+    let mut out = selector.to_owned();
+    if !namespace.is_empty() {
+        let own = in_namespace(namespace);
+        out = if out.is_empty() { own } else { format!("({out}) && {own}") };
+    }
+    for extra in
+        [namespaces(namespace_selector)?, prefixed(service_account_selector, SERVICE_ACCOUNT_PREFIX)?]
+    {
+        out = both(out, extra);
+    }
+    Ok(out)
+}
+
+/// The peers that one side of a rule matches. Empty: everything.
+///
+/// A rule of a namespaced policy means peers of that namespace unless it says otherwise; one that selects nobody
+/// (networks alone, ports alone) is about any peer.
+pub fn peers(side: &EntityRule, namespace: &str) -> Result<String, String> {
+    check(&side.selector)?;
+    let accounts = service_accounts(side)?;
+    let selects = !side.selector.is_empty() || !side.not_selector.is_empty() || !accounts.is_empty();
+    let within = if !side.namespace_selector.is_empty() {
+        namespaces(&side.namespace_selector)?
+    } else if !namespace.is_empty() && selects {
+        in_namespace(namespace)
+    } else {
+        String::new()
+    };
+    Ok(both(both(within, side.selector.clone()), accounts))
+}
+
+/// Fails where the text is no selector.
+pub fn check(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    parse(text).map(|_| ())
+}
+
+fn parse(text: &str) -> Result<Selector, String> {
+    Selector::parse(text).map_err(|e| format!("selector {text:?}: {e}"))
+}
+
+fn in_namespace(namespace: &str) -> String {
+    format!("{NAMESPACE_LABEL} == '{namespace}'")
+}
+
+/// A namespace selector over the labels of endpoints. Every namespace: whatever has one. `global()`: what has none.
+fn namespaces(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let node = match parse(text)?.node() {
+        Node::All => Node::Has(NAMESPACE_LABEL.into()),
+        other => rename(other, NAMESPACE_PREFIX),
+    };
+    Ok(node.to_string())
+}
+
+fn prefixed(text: &str, prefix: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let selector = parse(text)?;
+    let node = match selector.node() {
+        // Every service account: whatever has one.
+        Node::All => Node::Has(SERVICE_ACCOUNT_LABEL.into()),
+        other => rename(other, prefix),
+    };
+    Ok(node.to_string())
+}
+
+fn service_accounts(side: &EntityRule) -> Result<String, String> {
+    let Some(accounts) = &side.service_accounts else { return Ok(String::new()) };
+    let names = if accounts.names.is_empty() {
+        String::new()
+    } else {
+        Node::in_set(SERVICE_ACCOUNT_LABEL, accounts.names.iter().map(String::as_str)).to_string()
+    };
+    Ok(both(prefixed(&accounts.selector, SERVICE_ACCOUNT_PREFIX)?, names))
+}
+
+/// Both must hold; an empty one holds always.
+fn both(a: String, b: String) -> String {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => b,
+        (_, true) => a,
+        _ => format!("({a}) && ({b})"),
+    }
+}
+
+/// The same tree with every label's name prefixed.
+fn rename(node: &Node, prefix: &str) -> Node {
+    let p = |label: &str| -> Box<str> { format!("{prefix}{label}").into() };
+    match node {
+        Node::All => Node::All,
+        Node::Global => Node::Not(Box::new(Node::Has(NAMESPACE_LABEL.into()))),
+        Node::Has(l) => Node::Has(p(l)),
+        Node::Eq(l, v) => Node::Eq(p(l), v.clone()),
+        Node::Ne(l, v) => Node::Ne(p(l), v.clone()),
+        Node::In(l, v) => Node::In(p(l), v.clone()),
+        Node::NotIn(l, v) => Node::NotIn(p(l), v.clone()),
+        Node::Contains(l, v) => Node::Contains(p(l), v.clone()),
+        Node::StartsWith(l, v) => Node::StartsWith(p(l), v.clone()),
+        Node::EndsWith(l, v) => Node::EndsWith(p(l), v.clone()),
+        Node::Not(n) => Node::Not(Box::new(rename(n, prefix))),
+        Node::And(list) => Node::And(list.iter().map(|n| rename(n, prefix)).collect()),
+        Node::Or(list) => Node::Or(list.iter().map(|n| rename(n, prefix)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libcalico_api::rule::ServiceAccountMatch;
+
+    use super::*;
+
+    fn side(selector: &str, namespace_selector: &str) -> EntityRule {
+        EntityRule {
+            selector: selector.into(),
+            namespace_selector: namespace_selector.into(),
+            ..EntityRule::default()
+        }
+    }
+
+    #[test]
+    fn a_policy_applies_within_its_namespace() {
+        let all = |s: &str| subject(s, "ns", "", "").unwrap();
+        assert_eq!(all("role == 'db'"), "(role == 'db') && projectcalico.org/namespace == 'ns'");
+        assert_eq!(all(""), "projectcalico.org/namespace == 'ns'");
+        assert_eq!(subject("a == 'b'", "", "", "").unwrap(), "a == 'b'");
+        assert_eq!(
+            subject("all()", "", "env == 'x'", "role == 'y'").unwrap(),
+            "((all()) && (pcns.env == \"x\")) && (pcsa.role == \"y\")"
+        );
+        assert!(subject("role ==", "ns", "", "").is_err());
+    }
+
+    #[test]
+    fn peers_of_a_namespaced_rule_are_in_its_namespace_unless_it_says_otherwise() {
+        let p = |s: &EntityRule, ns: &str| peers(s, ns).unwrap();
+        assert_eq!(p(&side("", ""), "ns"), "");
+        assert_eq!(p(&side("a == 'b'", ""), ""), "a == 'b'");
+        assert_eq!(p(&side("a == 'b'", ""), "ns"), "(projectcalico.org/namespace == 'ns') && (a == 'b')");
+        assert_eq!(p(&side("a == 'b'", "all()"), "ns"), "(has(projectcalico.org/namespace)) && (a == 'b')");
+        assert_eq!(
+            p(&side("a == 'b'", "global()"), "ns"),
+            "(!has(projectcalico.org/namespace)) && (a == 'b')"
+        );
+        assert_eq!(p(&side("", "has(x) || y == 'z'"), "ns"), "(has(pcns.x) || pcns.y == \"z\")");
+        let negated = EntityRule { not_selector: "a == 'b'".into(), ..EntityRule::default() };
+        assert_eq!(p(&negated, "ns"), "projectcalico.org/namespace == 'ns'");
+    }
+
+    #[test]
+    fn service_accounts_are_matched_by_name_and_by_label() {
+        let mut s = side("", "");
+        s.service_accounts =
+            Some(ServiceAccountMatch { names: vec!["b".into(), "a".into()], selector: "team == 't'".into() });
+        assert_eq!(
+            peers(&s, "ns").unwrap(),
+            "(projectcalico.org/namespace == 'ns') && ((pcsa.team == \"t\") && (projectcalico.org/serviceaccount in {\"a\", \"b\"}))"
+        );
+    }
+}
