@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::certificates::{self, Certificates};
 use crate::error::Doing;
 use crate::kernel::{links, netns};
 use crate::place::FABRIC;
@@ -135,6 +136,9 @@ impl Lab {
         }
         self.start_etcd()?;
         progress("etcd answers");
+        if self.config.typha_tls {
+            self.install_certificates()?;
+        }
         for instance in 0..self.config.typha {
             self.start_typha(instance)?;
         }
@@ -284,7 +288,21 @@ impl Lab {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        if self.config.typha_tls {
+            env.extend(typha_tls_env(["TYPHA_CAFILE", "TYPHA_SERVERCERTFILE", "TYPHA_SERVERKEYFILE"]));
+            env.push(("TYPHA_CLIENTCN".to_owned(), certificates::CLIENT_NAME.to_owned()));
+        }
         self.start_daemon("infra", &typha_name(instance), vec![program], env)
+    }
+
+    fn install_certificates(&self) -> Result<()> {
+        let made = Certificates::make(self.infra_v4().into())?;
+        for machine in &self.topology.machines {
+            let identity = if machine.role == Role::Infra { &made.server } else { &made.client };
+            let root = self.state.machine(&machine.name);
+            certificates::install(&made.authority, identity, |file| root.outside(file))?;
+        }
+        Ok(())
     }
 
     fn wait_typha(&self, instance: usize) -> Result<()> {
@@ -321,6 +339,10 @@ impl Lab {
         if self.config.typha > 0 {
             let port = port(TYPHA_PORT, index % self.config.typha);
             env.push(("FELIX_TYPHAADDR".to_owned(), format!("{}:{port}", self.infra_v4())));
+            if self.config.typha_tls {
+                env.extend(typha_tls_env(["FELIX_TYPHACAFILE", "FELIX_TYPHACERTFILE", "FELIX_TYPHAKEYFILE"]));
+                env.push(("FELIX_TYPHACN".to_owned(), certificates::SERVER_NAME.to_owned()));
+            }
         }
         env.extend(self.config.node_env.iter().cloned());
         self.start_daemon(&node.name, "calico-node", vec![program], env)
@@ -372,6 +394,12 @@ impl Lab {
         let argv: Vec<&str> = std::iter::once(program.as_str()).chain(args.iter().copied()).collect();
         self.exec_ok(&Place::Machine("infra".to_owned()), &argv, input)
     }
+}
+
+/// The variables that name a machine's authority, certificate and key, in this order.
+fn typha_tls_env(names: [&str; 3]) -> impl Iterator<Item = (String, String)> {
+    let files = [certificates::AUTHORITY_FILE, certificates::CERTIFICATE_FILE, certificates::KEY_FILE];
+    names.map(str::to_owned).into_iter().zip(files.map(str::to_owned))
 }
 
 /// The command line of a [`crate::serve`] process.

@@ -14,6 +14,7 @@
 
 pub mod bench;
 pub mod bird_control;
+pub mod certificates;
 pub mod cni;
 mod error;
 pub mod kernel;

@@ -43,17 +43,6 @@ impl StateDir {
         Self { name: name.to_owned(), path: Path::new(ROOT).join(name) }
     }
 
-    /// Names of all labs that have a folder, sorted.
-    pub fn all_labs() -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(ROOT)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        names.sort();
-        names
-    }
-
     /// Makes the folder; fails when the name is taken.
     pub fn create(&self) -> Result<()> {
         fs::create_dir_all(ROOT).doing(|| format!("making {ROOT}"))?;

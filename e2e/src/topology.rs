@@ -52,6 +52,8 @@ pub struct LabConfig {
     pub datastore: Datastore,
     /// Typha instances on `infra`; with 0 every Felix watches the datastore itself.
     pub typha: usize,
+    /// Mutual TLS between Typha and the nodes.
+    pub typha_tls: bool,
     /// Folder of the built binaries; by default where the running program is.
     pub bin_dir: Option<PathBuf>,
     /// More environment for every calico-node, after the lab's own.
@@ -69,6 +71,7 @@ impl LabConfig {
             dataplane: Dataplane::Nftables,
             datastore: Datastore::Etcd,
             typha: 1,
+            typha_tls: false,
             bin_dir: None,
             node_env: Vec::new(),
         }

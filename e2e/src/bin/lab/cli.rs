@@ -93,6 +93,9 @@ pub struct UpArgs {
     /// Typha instances; with 0 every Felix watches the datastore itself
     #[arg(long, default_value_t = 1)]
     pub typha: usize,
+    /// Mutual TLS between Typha and the nodes, with certificates made for this lab
+    #[arg(long)]
+    pub typha_tls: bool,
     /// Folder of the built binaries [default: where this program is]
     #[arg(long)]
     pub bin_dir: Option<PathBuf>,
@@ -107,6 +110,7 @@ impl From<UpArgs> for LabConfig {
             dataplane: args.dataplane,
             datastore: args.datastore,
             typha: args.typha,
+            typha_tls: args.typha_tls,
             bin_dir: args.bin_dir,
             ..Self::named(&args.lab.name)
         }
