@@ -100,6 +100,22 @@ impl IpamClient {
         self.run(snapshot, extra, |s| assign_ip::next(request, addr, s, Moment::now())).await
     }
 
+    /// Says whether [`Self::assign`] would succeed now, without writing anything.
+    pub async fn could_assign(
+        &self,
+        request: &AssignRequest,
+        mut snapshot: Snapshot,
+    ) -> Result<(), IpamError> {
+        for _ in 0..MAX_STEPS {
+            match assign::next(request, &snapshot, Moment::now())? {
+                Step::Read(needs) => self.fill(&mut snapshot, &needs).await?,
+                Step::Unclaim(cidr, _) => snapshot.unclaimed(cidr),
+                Step::Claim(_) | Step::Commit(_) => return Ok(()),
+            }
+        }
+        Err(Retries::default().given_up())
+    }
+
     async fn run(
         &self,
         mut snapshot: Snapshot,

@@ -1,0 +1,63 @@
+//! `calico-ipam` by itself: addresses for a network plugin other than `calico`.
+//!
+//! The same addresses under the same handle as `calico` would use; no endpoint, no interface.
+
+use std::sync::Arc;
+
+use libcalico_datastore::Read;
+use libcalico_ipam::{Assigned, IpamClient};
+
+use super::add::{ipam_request, with_block_length};
+use super::{cluster_key, ready};
+use crate::error::{CniError, Code};
+use crate::request::Request;
+use crate::result::{CniResult, IpConfig};
+use crate::store;
+use crate::workload::Workload;
+
+/// Assigns the addresses. Called again for the same container it gives the same ones.
+pub async fn add(request: &Request) -> Result<CniResult, CniError> {
+    let w = Workload::of(request, &store::node_name(&request.conf)?);
+    let store = store::open(&request.conf).await?;
+    let found = store.read_many(&[Read::Key(cluster_key())]).await?;
+    ready(found.first())?;
+    let client = IpamClient::new(store);
+    let wanted = ipam_request(request, &w)?;
+    let mut addresses = client.ips_by_handle(&w.handle(&request.conf.name)).await?;
+    if addresses.is_empty() {
+        for ip in &request.args.ips {
+            match client.assign_ip(&wanted, *ip).await {
+                Ok(got) => addresses.extend(got.addresses),
+                Err(e) => {
+                    let undone = client.release_by_handle(&w.handle(&request.conf.name), Vec::new()).await;
+                    let e = CniError::from(e);
+                    return Err(undone.err().map_or(e.clone(), |more| e.and(&more.to_string())));
+                }
+            }
+        }
+    }
+    if addresses.is_empty() {
+        addresses = client.assign(&wanted).await?.addresses;
+    }
+    let ip = |a: &Assigned| IpConfig { interface: None, address: with_block_length(a), gateway: None };
+    Ok(CniResult { ips: addresses.iter().map(ip).collect(), ..CniResult::default() })
+}
+
+/// Frees the addresses.
+pub async fn del(request: &Request) -> Result<(), CniError> {
+    let w = Workload::of(request, &store::node_name(&request.conf)?);
+    let client = IpamClient::new(store::open(&request.conf).await?);
+    let freed = client.release_by_handle(&w.handle(&request.conf.name), Vec::new()).await?;
+    tracing::info!(container = %w.container_id, ?freed, "addresses freed");
+    Ok(())
+}
+
+/// Says whether the container has addresses.
+pub async fn check(request: &Request) -> Result<(), CniError> {
+    let w = Workload::of(request, &store::node_name(&request.conf)?);
+    let client = IpamClient::new(Arc::clone(&store::open(&request.conf).await?));
+    if client.ips_by_handle(&w.handle(&request.conf.name)).await?.is_empty() {
+        return Err(CniError::new(Code::CheckFailed, format!("container {} has no address", w.container_id)));
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! A call from its beginning to its exit code: the one place that touches the process.
+//!
+//! In come the process's environment and standard input, out go JSON on standard output and the exit code. Every call
+//! ends within [`LIMIT`].
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::command;
+use crate::error::{CniError, Code};
+use crate::log;
+use crate::request::{self, Command, Request};
+use crate::result::version_json;
+
+/// Longest time for a call. Kubelet gives up after two minutes.
+const LIMIT: Duration = Duration::from_secs(90);
+/// A network configuration is never larger.
+const MAX_STDIN: u64 = 4 << 20;
+
+/// Which of the two plugins the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    Calico,
+    CalicoIpam,
+}
+
+impl Plugin {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Calico => "calico",
+            Self::CalicoIpam => "calico-ipam",
+        }
+    }
+}
+
+/// Serves the call that the process was started for.
+#[must_use]
+pub fn main(plugin: Plugin) -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|a| matches!(a.as_str(), "-v" | "--version" | "version")) {
+        let _ = writeln!(std::io::stdout(), "v{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let mut stdin = Vec::new();
+    let command = std::env::var("CNI_COMMAND").unwrap_or_default();
+    let read =
+        if command.is_empty() { Ok(0) } else { std::io::stdin().take(MAX_STDIN).read_to_end(&mut stdin) };
+    let outcome = read
+        .map_err(|e| CniError::new(Code::Io, format!("standard input cannot be read: {e}")))
+        .and_then(|_| request::parse(&stdin, |n| std::env::var(n).ok()))
+        .and_then(|request| serve(plugin, &request, &stdin));
+    let (text, code) = match outcome {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(e) => (e.to_json(&request::version_for_errors(&stdin)), ExitCode::FAILURE),
+    };
+    let mut out = std::io::stdout();
+    // A runtime that does not listen any more has no use for an error about it.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    code
+}
+
+fn serve(plugin: Plugin, request: &Request, stdin: &[u8]) -> Result<String, CniError> {
+    if request.command == Command::Version {
+        return Ok(version_json());
+    }
+    let started = Instant::now();
+    log::init(plugin.name(), &request.conf);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CniError::new(Code::Io, format!("the runtime cannot start: {e}")))?;
+    let outcome = runtime.block_on(async {
+        let call = async {
+            match plugin {
+                Plugin::Calico => command::network(request, stdin).await,
+                Plugin::CalicoIpam => command::ipam(request).await,
+            }
+        };
+        tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {
+            Err(CniError::new(Code::TryAgainLater, format!("not done within {} s", LIMIT.as_secs())))
+        })
+    });
+    // Nothing may hold up the exit, such as a connection that is still being made.
+    runtime.shutdown_background();
+    let (command, container) = (request.command.name(), &request.container_id);
+    let millis = started.elapsed().as_millis();
+    match &outcome {
+        Ok(_) => tracing::info!(command, %container, ifname = %request.ifname, millis, "done"),
+        Err(e) => {
+            tracing::error!(command, %container, ifname = %request.ifname, millis, error = %e, "failed")
+        }
+    }
+    outcome
+}
