@@ -1,0 +1,303 @@
+//! The one ordered cycle: messages and kernel events in, kernel state out.
+//!
+//! ```text
+//!  messages ──▶ managers ──▶ Outputs ─┬─▶ 1. tables (sets, chains, dispatch: one transaction)
+//!  rtnetlink ─▶ interfaces ──────┘    ├─▶ 2. interface settings
+//!  nf_tables notifications ─▶ resync  └─▶ 3. routes
+//! ```
+//!
+//! Always holds: nothing is written before [`Message::InSync`]; policy is there before a route leads to a workload and
+//! is gone (closed) before its route is; where tables cannot be programmed nothing after them is touched, and the reason
+//! is kept until it works. Left out: waiting for input ([`crate::worker`]).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use felix_message::Message;
+
+use crate::config::Config;
+use crate::driver::interface::InterfaceDriver;
+use crate::driver::nft::{NftDriver, TABLE};
+use crate::driver::route::RouteDriver;
+use crate::driver::{Counts, TableDriver, Written};
+use crate::interfaces::Interfaces;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, read};
+use crate::kernel::route::{self, Event, NETLINK_ROUTE};
+use crate::managers::{Managers, Outputs};
+
+/// Why the dataplane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Tables(#[from] crate::driver::TableError),
+    #[error("cannot watch {what}: {source}; is CAP_NET_ADMIN there?")]
+    Watch { what: &'static str, source: io::Error },
+}
+
+/// Why an apply was not whole. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("policy cannot be programmed, the old rules stand: {0}")]
+    Tables(#[from] crate::driver::TableError),
+    #[error("routes: {0}")]
+    Routes(io::Error),
+    #[error("interface settings: {0}")]
+    Interfaces(io::Error),
+    #[error("cannot read interfaces: {0}")]
+    Read(io::Error),
+}
+
+/// What an apply did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub tables: Written,
+    pub routes: usize,
+    pub settings: usize,
+    /// When to look again, though nothing comes in.
+    pub again: Option<Duration>,
+}
+
+/// Figures for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub tables: [Counts; 2],
+    pub interfaces: usize,
+}
+
+/// The dataplane of one network namespace. Not bound to a runtime; all calls block shortly.
+pub struct Dataplane {
+    config: Arc<Config>,
+    managers: Managers,
+    outputs: Outputs,
+    tables: Box<dyn TableDriver + Send>,
+    tables_port: u32,
+    routes: RouteDriver,
+    settings: InterfaceDriver,
+    interfaces: Interfaces,
+    /// Workload interfaces whose settings are to be looked at.
+    dirty_interfaces: BTreeSet<Arc<str>>,
+    nft_monitor: Netlink,
+    route_monitor: Netlink,
+    requests: Netlink,
+    in_sync: bool,
+    host_settings: bool,
+    read_interfaces: bool,
+    next_tables_refresh: Option<Instant>,
+    next_routes_refresh: Option<Instant>,
+    next_interface_refresh: Option<Instant>,
+}
+
+impl std::fmt::Debug for Dataplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataplane").field("in_sync", &self.in_sync).finish_non_exhaustive()
+    }
+}
+
+impl Dataplane {
+    /// Opens everything in the calling thread's network namespace. Writes nothing.
+    ///
+    /// # Errors
+    /// The kernel refuses netlink.
+    pub fn new(config: Arc<Config>) -> Result<Self, StartError> {
+        let watch = |what| move |source| StartError::Watch { what, source };
+        let tables = NftDriver::new(config.clone())?;
+        Ok(Self {
+            managers: Managers::new(&config),
+            outputs: Outputs::default(),
+            tables_port: tables.port(),
+            tables: Box::new(tables),
+            routes: RouteDriver::new(config.clone()).map_err(watch("routes"))?,
+            settings: InterfaceDriver::default(),
+            interfaces: Interfaces::default(),
+            dirty_interfaces: BTreeSet::new(),
+            nft_monitor: Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES])
+                .map_err(watch("nf_tables"))?,
+            route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS).map_err(watch("interfaces"))?,
+            requests: Netlink::open(NETLINK_ROUTE).map_err(watch("interfaces"))?,
+            in_sync: false,
+            host_settings: false,
+            read_interfaces: true,
+            next_tables_refresh: None,
+            next_routes_refresh: None,
+            next_interface_refresh: None,
+            config,
+        })
+    }
+
+    /// Takes a message. No I/O.
+    pub fn on_message(&mut self, message: &Message) {
+        match message {
+            Message::InSync => self.in_sync = true,
+            Message::WorkloadEndpointUpdate(_, e) => {
+                self.dirty_interfaces.insert(e.interface_name.as_str().into());
+            }
+            _ => {}
+        }
+        self.managers.on_message(message, &mut self.outputs);
+    }
+
+    /// True once the calculation has sent everything that stood in the datastore.
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        self.in_sync
+    }
+
+    /// Sockets to poll: when one is readable, call [`Self::on_kernel_events`].
+    #[must_use]
+    pub fn monitors(&self) -> [&Netlink; 2] {
+        [&self.nft_monitor, &self.route_monitor]
+    }
+
+    /// Takes pending notifications. True: an apply is due.
+    pub fn on_kernel_events(&mut self) -> bool {
+        let mut due = false;
+        let own = self.tables_port;
+        let mut drift = false;
+        if self.nft_monitor.drain(|m| drift |= m.port != own && read::is_about(&m, TABLE)).is_err() {
+            // Notifications were lost: anything may have changed.
+            drift = true;
+        }
+        if drift {
+            tracing::info!("tables were changed by someone else; they are read back");
+            self.tables.resync();
+            due = true;
+        }
+        due | self.on_route_events()
+    }
+
+    fn on_route_events(&mut self) -> bool {
+        let (mut changed, mut drift) = (Vec::new(), false);
+        let own = self.routes.port();
+        let (interfaces, config) = (&mut self.interfaces, &self.config);
+        let lost = self.route_monitor.drain(|m| match route::event(&m) {
+            Some(Event::Route(r, _)) if m.port != own => {
+                drift |= interfaces.by_index(r.index).is_some_and(|i| config.is_workload_interface(&i.name));
+            }
+            Some(Event::Route(..)) | None => {}
+            Some(event) => changed.extend(interfaces.on_event(&event)),
+        });
+        if lost.is_err() {
+            self.read_interfaces = true;
+            drift = true;
+        }
+        if drift {
+            self.routes.resync();
+        }
+        for name in &changed {
+            if self.config.is_workload_interface(name) {
+                self.dirty_interfaces.insert(name.clone());
+                self.outputs.routes.touch(name);
+            }
+        }
+        if !changed.is_empty() {
+            self.managers.on_interfaces(&self.interfaces);
+        }
+        drift || !changed.is_empty() || lost.is_err()
+    }
+
+    fn read_interfaces(&mut self) -> io::Result<()> {
+        let links = route::links(&mut self.requests)?;
+        let addresses = route::addresses(&mut self.requests)?;
+        self.interfaces = Interfaces::new(links, addresses);
+        self.read_interfaces = false;
+        self.managers.on_interfaces(&self.interfaces);
+        self.routes.resync();
+        let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
+        self.dirty_interfaces.extend(workloads.map(|i| i.name.clone()));
+        Ok(())
+    }
+
+    /// Brings the kernel to the desired state. Before the datastore is in sync it does nothing.
+    ///
+    /// # Errors
+    /// What could not be programmed; the next call tries again, with everything read back.
+    pub fn apply(&mut self, now: Instant) -> Result<Outcome, ApplyError> {
+        if !self.in_sync {
+            return Ok(Outcome::default());
+        }
+        self.refresh(now);
+        if self.read_interfaces {
+            self.read_interfaces().map_err(ApplyError::Read)?;
+        }
+        self.managers.resolve(&mut self.outputs);
+        let mut out = Outcome { tables: self.tables.apply(&mut self.outputs.tables)?, ..Outcome::default() };
+        out.settings = self.apply_settings().map_err(ApplyError::Interfaces)?;
+        let routes = self
+            .routes
+            .apply(&mut self.outputs.routes, &self.interfaces, now)
+            .map_err(ApplyError::Routes)?;
+        out.routes = routes.written;
+        if let Some(wait) = routes.recheck {
+            let at = now + wait;
+            self.next_routes_refresh = Some(self.next_routes_refresh.map_or(at, |n| n.min(at)));
+        }
+        out.again = self.next_refresh().map(|at| at.saturating_duration_since(now));
+        Ok(out)
+    }
+
+    fn apply_settings(&mut self) -> io::Result<usize> {
+        let mut written = 0;
+        if !self.host_settings {
+            written += self.settings.host(&self.config)?;
+            self.host_settings = true;
+        }
+        let mut failed = None;
+        for name in std::mem::take(&mut self.dirty_interfaces) {
+            if self.interfaces.up(&name).is_none() || !self.managers.has_workload(&name) {
+                continue;
+            }
+            match self.settings.workload(&name, &self.config) {
+                Ok(n) => written += n,
+                Err(e) => {
+                    // It may have gone in between; its notification is on its way.
+                    tracing::warn!(interface = &*name, error = %e, "interface cannot be set up yet");
+                    self.dirty_interfaces.insert(name);
+                    failed = Some(e);
+                }
+            }
+        }
+        failed.map_or(Ok(written), Err)
+    }
+
+    /// Read-backs whose time has come.
+    fn refresh(&mut self, now: Instant) {
+        let due = |next: &mut Option<Instant>, every: Duration| {
+            let is_due = next.is_some_and(|at| at <= now);
+            if (is_due || next.is_none()) && !every.is_zero() {
+                *next = Some(now + every);
+            } else if is_due {
+                *next = None;
+            }
+            is_due
+        };
+        if due(&mut self.next_tables_refresh, self.config.tables_refresh) {
+            self.tables.resync();
+        }
+        if due(&mut self.next_routes_refresh, self.config.routes_refresh) {
+            self.routes.resync();
+        }
+        if due(&mut self.next_interface_refresh, self.config.interface_refresh) {
+            self.read_interfaces = true;
+        }
+    }
+
+    fn next_refresh(&self) -> Option<Instant> {
+        [self.next_tables_refresh, self.next_routes_refresh, self.next_interface_refresh].into_iter().flatten().min()
+    }
+
+    /// Figures for metrics.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
+        Stats { tables: self.tables.counts(), interfaces: workloads.count() }
+    }
+
+    /// What is believed to stand in the kernel.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        self.tables.dump()
+    }
+}

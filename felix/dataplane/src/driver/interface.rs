@@ -1,0 +1,80 @@
+//! Settings of workload interfaces and of forwarding in `/proc/sys`.
+//!
+//! In: an interface that came up with an endpoint. Out: its settings as upstream's: the host answers for the workload's
+//! gateway (proxy ARP and NDP), forwards what comes from it, and takes no router advertisement from it. Always holds: a
+//! setting that holds already is not written.
+
+use std::io;
+
+use crate::config::Config;
+use crate::kernel::sysctl::{Outcome, Sysctl};
+
+/// The driver.
+#[derive(Debug, Default)]
+pub struct InterfaceDriver {
+    sysctl: Sysctl,
+}
+
+impl InterfaceDriver {
+    /// Settings below another folder: for tests.
+    #[must_use]
+    pub fn new(sysctl: Sysctl) -> Self {
+        Self { sysctl }
+    }
+
+    /// Forwarding of the whole host.
+    ///
+    /// # Errors
+    /// A setting cannot be written.
+    pub fn host(&self, config: &Config) -> io::Result<usize> {
+        if !config.ip_forwarding {
+            return Ok(0);
+        }
+        let mut settings = vec!["net/ipv4/ip_forward"];
+        if config.ipv6 {
+            settings.push("net/ipv6/conf/all/forwarding");
+        }
+        let mut written = 0;
+        for path in settings {
+            written += usize::from(self.set(path, "1")? == Outcome::Written);
+        }
+        Ok(written)
+    }
+
+    /// Settings of one workload interface that is up.
+    ///
+    /// # Errors
+    /// A setting cannot be written: the interface is not ready. The rest was still tried.
+    pub fn workload(&self, interface: &str, config: &Config) -> io::Result<usize> {
+        // Dots in names are slashes in paths elsewhere; here the path is used as it is. A slash cannot be in a name.
+        let v4 = |name: &str| format!("net/ipv4/conf/{interface}/{name}");
+        let v6 = |name: &str| format!("net/ipv6/conf/{interface}/{name}");
+        let mut settings = vec![
+            (v6("accept_ra"), "0"),
+            // NAT to addresses of the loopback interface.
+            (v4("route_localnet"), "1"),
+            // Answer at once: nobody else will.
+            (format!("net/ipv4/neigh/{interface}/proxy_delay"), "0"),
+            (v4("proxy_arp"), "1"),
+            (v4("forwarding"), "1"),
+        ];
+        if config.ipv6 {
+            settings.push((v6("proxy_ndp"), "1"));
+            settings.push((v6("forwarding"), "1"));
+        }
+        let mut written = 0;
+        let mut error = None;
+        for (path, value) in settings {
+            match self.set(&path, value) {
+                Ok(outcome) => written += usize::from(outcome == Outcome::Written),
+                Err(e) if error.is_none() => error = Some(e),
+                Err(_) => {}
+            }
+        }
+        error.map_or(Ok(written), Err)
+    }
+
+    fn set(&self, path: &str, value: &str) -> io::Result<Outcome> {
+        self.sysctl.ensure(path, value).map_err(|e| io::Error::new(e.kind(), format!("{path} = {value}: {e}")))
+    }
+}

@@ -1,0 +1,237 @@
+//! Programs tables with nf_tables: one transaction for everything that changed, both families together.
+//!
+//! In: [`Desired`]. Out: netlink transactions. Always holds: a transaction is taken whole or not at all, so no packet
+//! meets half a change; rules that stand already are not touched (their tags tell); after a refusal everything is read
+//! back before the next try; what stands in our table and is not desired goes. Ours is a table by its name, a rule by
+//! the tag in its comment.
+//!
+//! Order within a transaction: sets, chains, rules, dispatch; then what is gone, the other way round.
+
+mod plan;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use felix_message::{IpSetKind, IpSetMember};
+
+use crate::config::Config;
+use crate::driver::desired::{Desired, DesiredTables};
+use crate::driver::{Counts, TableDriver, TableError, Written};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
+use crate::kernel::nft::{NETLINK_NETFILTER, NftFamily, SetType, read};
+use crate::render::names;
+use crate::rule::Family;
+
+/// Name of our tables.
+pub const TABLE: &str = "calico";
+
+/// What is believed to stand in one family's table.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    chains: HashMap<Arc<str>, KnownChain>,
+    /// `None`: a type that we never make.
+    sets: HashMap<Arc<str>, Option<SetType>>,
+    maps: HashMap<Arc<str>, HashMap<Arc<str>, String>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KnownChain {
+    hook: Option<(u32, i32)>,
+    /// `None`: a rule that is not ours.
+    tags: Vec<Option<Tag>>,
+    /// Known after a read-back, until the chain is written.
+    handles: Option<Vec<u64>>,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct NftDriver {
+    socket: Netlink,
+    config: Arc<Config>,
+    known: [Known; 2],
+    resync: bool,
+}
+
+impl NftDriver {
+    /// Opens the netlink socket in the calling thread's network namespace. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or the process may not use it.
+    pub fn new(config: Arc<Config>) -> Result<Self, TableError> {
+        let socket = Netlink::open(NETLINK_NETFILTER).map_err(|e| {
+            TableError(format!("cannot open a netlink socket for nf_tables: {e}; is CAP_NET_ADMIN there?"))
+        })?;
+        Ok(Self { socket, config, known: [Known::default(), Known::default()], resync: true })
+    }
+
+    /// Address of the socket that writes: notifications with it are echoes of our own changes.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    fn read_back(&mut self) -> Result<(), TableError> {
+        for family in Family::BOTH {
+            let nft = NftFamily::from(family);
+            let read = |e: std::io::Error| TableError(format!("cannot read back table {TABLE}: {e}"));
+            let table = read::table(&mut self.socket, nft, TABLE).map_err(read)?;
+            let mut known = Known { sets: table.sets, ..Known::default() };
+            for (name, chain) in table.chains {
+                let tags = chain.rules.iter().map(|r| r.tag).collect();
+                let handles = Some(chain.rules.iter().map(|r| r.handle).collect());
+                known.chains.insert(name, KnownChain { hook: chain.hook, tags, handles });
+            }
+            let maps: Vec<Arc<str>> = known
+                .sets
+                .iter()
+                .filter(|(_, kind)| **kind == Some(SetType::Dispatch))
+                .map(|(n, _)| n.clone())
+                .collect();
+            for name in maps {
+                let entries = read::dispatch(&mut self.socket, nft, TABLE, &name).map_err(read)?;
+                known.maps.insert(name, entries);
+            }
+            self.known[family.index()] = known;
+        }
+        Ok(())
+    }
+
+    /// Members that differ from what is desired, for every set that stands in the kernel. `None`: something foreign
+    /// stands in the set.
+    fn member_differences(
+        &mut self,
+        family: Family,
+        tables: &DesiredTables,
+    ) -> Result<plan::MemberChanges, TableError> {
+        let mut out = plan::MemberChanges::new();
+        for (name, set) in tables.sets() {
+            let kind = set_type(set.kind());
+            let text: Arc<str> = names::set(family, name).into();
+            if self.known[family.index()].sets.get(&text) != Some(&Some(kind)) {
+                continue;
+            }
+            let have = read::members(&mut self.socket, family.into(), TABLE, &text, kind)
+                .map_err(|e| TableError(format!("cannot read back set {text}: {e}")))?;
+            let want = set.effective();
+            match have {
+                Some(mut have) => {
+                    have.sort_unstable();
+                    let gone: Vec<IpSetMember> =
+                        have.iter().filter(|m| want.binary_search(m).is_err()).copied().collect();
+                    let new: Vec<IpSetMember> =
+                        want.iter().filter(|m| have.binary_search(m).is_err()).copied().collect();
+                    if !gone.is_empty() || !new.is_empty() {
+                        out.insert(text, Some((gone, new)));
+                    }
+                }
+                None => {
+                    out.insert(text, None);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn try_apply(&mut self, desired: &mut Desired) -> Result<Written, TableError> {
+        let resynced = self.resync;
+        if resynced {
+            self.read_back()?;
+        }
+        let mut batch = Batch::new(TABLE, &mut self.socket);
+        let mut updates = Vec::new();
+        let nothing = Known::default();
+        for family in Family::BOTH {
+            let tables = &desired.families[family.index()];
+            let enabled = self.config.families().contains(&family);
+            let members = if resynced && enabled { Some(self.member_differences(family, tables)?) } else { None };
+            let known = &self.known[family.index()];
+            let mut plan = plan::Plan {
+                family,
+                config: &self.config,
+                known,
+                nothing: &nothing,
+                tables,
+                batch: &mut batch,
+                socket: &mut self.socket,
+                updates: plan::Updates::default(),
+                wanted_sets: HashMap::new(),
+            };
+            if enabled {
+                plan.build(members)?;
+            } else if !known.chains.is_empty() {
+                plan.delete_table();
+            }
+            updates.push(plan.updates);
+        }
+        let written = Written { operations: batch.operations(), bytes: batch.bytes(), resynced };
+        batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+        for (known, update) in self.known.iter_mut().zip(updates) {
+            update.into(known);
+        }
+        self.resync = false;
+        for t in &mut desired.families {
+            t.changes_done();
+        }
+        Ok(written)
+    }
+}
+
+impl TableDriver for NftDriver {
+    fn apply(&mut self, desired: &mut Desired) -> Result<Written, TableError> {
+        if !self.resync && desired.families.iter().all(|t| t.changes().is_empty()) {
+            return Ok(Written::default());
+        }
+        let result = self.try_apply(desired);
+        if result.is_err() {
+            self.resync = true;
+        }
+        result
+    }
+
+    fn resync(&mut self) {
+        self.resync = true;
+    }
+
+    fn counts(&self) -> [Counts; 2] {
+        Family::BOTH.map(|f| {
+            let k = &self.known[f.index()];
+            Counts {
+                chains: k.chains.len(),
+                rules: k.chains.values().map(|c| c.tags.len()).sum(),
+                sets: k.sets.len() - k.maps.len().min(k.sets.len()),
+                maps: k.maps.len(),
+            }
+        })
+    }
+
+    fn dump(&self) -> String {
+        let mut out = String::new();
+        for family in Family::BOTH {
+            let known = &self.known[family.index()];
+            let _ = writeln!(out, "table ip{} {TABLE}: believed", family.version());
+            let mut chains: Vec<_> = known.chains.iter().collect();
+            chains.sort_by_key(|(n, _)| (*n).clone());
+            for (name, chain) in chains {
+                let _ = writeln!(out, "  chain {name}: {} rules", chain.tags.len());
+            }
+            let mut sets: Vec<_> = known.sets.keys().collect();
+            sets.sort();
+            for name in sets {
+                let _ = writeln!(out, "  set {name}");
+            }
+        }
+        out
+    }
+}
+
+/// The kernel's type for a kind of set.
+#[must_use]
+pub fn set_type(kind: IpSetKind) -> SetType {
+    match kind {
+        IpSetKind::Ip => SetType::Addr,
+        IpSetKind::Net => SetType::Net,
+        IpSetKind::IpPort => SetType::AddrPort,
+    }
+}

@@ -1,0 +1,233 @@
+//! Routes to workloads: on workload interfaces, in table `main`.
+//!
+//! In: destination → interface, and which interfaces are up. Out: route changes. Always holds: a route of ours is one on
+//! a workload interface, by the interface's name; others' interfaces are never touched; a route that a person or the CNI
+//! plugin put on an interface stays for a grace period, until the endpoint is known. Left out: routes to other nodes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::interfaces::Interfaces;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::route::{self, DeviceRoute, NETLINK_ROUTE, PROTOCOL_KERNEL};
+use crate::rule::Family;
+
+/// How long a route that nobody asked for may stay on an interface that has just come up.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// What is to stand.
+#[derive(Debug, Default)]
+pub struct DesiredRoutes {
+    /// Destination → interface.
+    routes: BTreeMap<IpNet, Arc<str>>,
+    /// Destinations that changed, with the interface that they leave.
+    dirty: BTreeMap<IpNet, Option<Arc<str>>>,
+}
+
+impl DesiredRoutes {
+    /// Sends a destination to an interface, or (`None`) nowhere.
+    pub fn set(&mut self, dst: IpNet, interface: Option<Arc<str>>) {
+        let old = match &interface {
+            Some(i) if self.routes.get(&dst) == Some(i) => return,
+            Some(i) => self.routes.insert(dst, i.clone()),
+            None => self.routes.remove(&dst),
+        };
+        if interface.is_some() || old.is_some() {
+            self.dirty.entry(dst).or_insert(old);
+        }
+    }
+
+    /// The interface came up or changed: its routes are written again.
+    pub fn touch(&mut self, interface: &str) {
+        for (dst, _) in self.routes.iter().filter(|(_, i)| ***i == *interface) {
+            self.dirty.entry(*dst).or_insert(None);
+        }
+    }
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct RouteDriver {
+    socket: Netlink,
+    config: Arc<Config>,
+    /// First sight of each interface's index.
+    seen: HashMap<u32, Instant>,
+    resync: bool,
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteOutcome {
+    pub written: usize,
+    /// Routes that wait for their grace to end.
+    pub recheck: Option<Duration>,
+}
+
+impl RouteDriver {
+    /// Opens the socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn new(config: Arc<Config>) -> io::Result<Self> {
+        let socket = Netlink::open(NETLINK_ROUTE)?;
+        Ok(Self { socket, config, seen: HashMap::new(), resync: true })
+    }
+
+    /// Address of the socket that writes.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// The next [`Self::apply`] compares all routes.
+    pub fn resync(&mut self) {
+        self.resync = true;
+    }
+
+    fn route(&self, dst: IpNet, index: u32) -> DeviceRoute {
+        let family = Family::of_net(&dst);
+        DeviceRoute {
+            dst,
+            index,
+            protocol: self.config.device_route_protocol,
+            priority: match family {
+                Family::V4 => 0,
+                Family::V6 => 1024,
+            },
+            source: self.config.route_source(family),
+        }
+    }
+
+    /// Makes the kernel hold the desired routes over interfaces that are up.
+    ///
+    /// # Errors
+    /// What the kernel refused, the first of it; the rest was still tried.
+    pub fn apply(
+        &mut self,
+        desired: &mut DesiredRoutes,
+        interfaces: &Interfaces,
+        now: Instant,
+    ) -> io::Result<RouteOutcome> {
+        self.seen.retain(|index, _| interfaces.by_index(*index).is_some());
+        let before = self.seen.len();
+        for i in interfaces.all().filter(|i| self.config.is_workload_interface(&i.name)) {
+            self.seen.entry(i.index).or_insert(now);
+        }
+        let new = self.seen.len() > before;
+        let mut result = if self.resync {
+            self.full(desired, interfaces, now)
+        } else {
+            self.changed(desired, interfaces)
+        };
+        if let (true, Ok(outcome)) = (new, &mut result) {
+            // What stands on a new interface and has no endpoint by then, goes.
+            outcome.recheck = Some(outcome.recheck.unwrap_or(GRACE));
+        }
+        // A failure is tried again with everything read back.
+        self.resync = result.is_err();
+        desired.dirty.clear();
+        result
+    }
+
+    fn changed(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces) -> io::Result<RouteOutcome> {
+        let mut out = RouteOutcome::default();
+        let mut first_error = None;
+        for (dst, old) in &desired.dirty {
+            let wanted = desired.routes.get(dst).and_then(|i| interfaces.up(i));
+            let result = match (wanted, old.as_ref().and_then(|o| interfaces.by_name(o))) {
+                (Some(i), _) => {
+                    let wanted = self.route(*dst, i.index);
+                    route::replace_route(&mut self.socket, &wanted)
+                }
+                (None, Some(i)) => {
+                    let unwanted = self.route(*dst, i.index);
+                    route::delete_route(&mut self.socket, &unwanted)
+                }
+                (None, None) => continue,
+            };
+            out.written += 1;
+            keep_first(&mut first_error, result, *dst);
+        }
+        first_error.map_or(Ok(out), Err)
+    }
+
+    fn full(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces, now: Instant) -> io::Result<RouteOutcome> {
+        let mut out = RouteOutcome::default();
+        let mut first_error = None;
+        for family in Family::BOTH {
+            let have = route::device_routes(&mut self.socket, family)?;
+            let mut missing: BTreeMap<IpNet, DeviceRoute> = desired
+                .routes
+                .iter()
+                .filter(|(dst, _)| Family::of_net(dst) == family)
+                .filter_map(|(dst, i)| interfaces.up(i).map(|i| (*dst, self.route(*dst, i.index))))
+                .collect();
+            let mut extra = Vec::new();
+            for r in have {
+                let ours = interfaces
+                    .by_index(r.index)
+                    .is_some_and(|i| self.config.is_workload_interface(&i.name));
+                if !ours || r.protocol == PROTOCOL_KERNEL {
+                    continue;
+                }
+                if missing.get(&r.dst) == Some(&r) {
+                    missing.remove(&r.dst);
+                } else {
+                    extra.push(r);
+                }
+            }
+            for (dst, r) in &missing {
+                out.written += 1;
+                keep_first(&mut first_error, route::replace_route(&mut self.socket, r), *dst);
+            }
+            for r in extra {
+                self.extra(&r, desired, &missing, now, &mut out, &mut first_error);
+            }
+        }
+        first_error.map_or(Ok(out), Err)
+    }
+
+    fn extra(
+        &mut self,
+        r: &DeviceRoute,
+        desired: &DesiredRoutes,
+        replaced: &BTreeMap<IpNet, DeviceRoute>,
+        now: Instant,
+        out: &mut RouteOutcome,
+        first_error: &mut Option<io::Error>,
+    ) {
+        // Replaced in place just now.
+        if replaced.get(&r.dst).is_some_and(|n| n.priority == r.priority) {
+            return;
+        }
+        let ours = r.protocol == self.config.device_route_protocol;
+        if !ours && !self.config.remove_external_routes {
+            return;
+        }
+        let age = self.seen.get(&r.index).map_or(Duration::ZERO, |s| now.saturating_duration_since(*s));
+        let left_behind = desired.dirty.get(&r.dst).is_some_and(Option::is_some);
+        if age < GRACE && !left_behind {
+            let wait = GRACE - age;
+            out.recheck = Some(out.recheck.map_or(wait, |w| w.min(wait)));
+            return;
+        }
+        out.written += 1;
+        keep_first(first_error, route::delete_route(&mut self.socket, r), r.dst);
+    }
+}
+
+fn keep_first(first: &mut Option<io::Error>, result: io::Result<()>, dst: IpNet) {
+    let Err(e) = result else { return };
+    // The interface went down or away in between: its notification is on its way.
+    if matches!(e.raw_os_error(), Some(libc::ENETDOWN | libc::ENODEV)) {
+        return;
+    }
+    if first.is_none() {
+        *first = Some(io::Error::new(e.kind(), format!("route {dst}: {e}")));
+    }
+}

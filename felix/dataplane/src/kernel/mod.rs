@@ -1,0 +1,10 @@
+//! The only place that talks to the kernel: netlink (nf_tables, rtnetlink) and `/proc/sys`.
+//!
+//! Always holds: a call here does what it says or returns an error that names what it was about; no policy, no
+//! decision. Left out: what is to be programmed ([`crate::driver`]).
+
+pub mod attr;
+pub mod netlink;
+pub mod nft;
+pub mod route;
+pub mod sysctl;

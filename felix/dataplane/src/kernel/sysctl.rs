@@ -1,0 +1,48 @@
+//! Reads and writes `/proc/sys`, of the calling thread's network namespace.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel's settings stand.
+#[derive(Clone, Debug)]
+pub struct Sysctl {
+    root: PathBuf,
+}
+
+impl Default for Sysctl {
+    fn default() -> Self {
+        Self { root: PathBuf::from("/proc/sys") }
+    }
+}
+
+/// What became of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It had the value.
+    Unchanged,
+    Written,
+    /// This kernel or interface has no such setting.
+    Absent,
+}
+
+impl Sysctl {
+    /// Settings below another folder: for tests.
+    #[must_use]
+    pub fn at(root: impl AsRef<Path>) -> Self {
+        Self { root: root.as_ref().to_owned() }
+    }
+
+    /// Makes a setting hold a value. `path` is like `net/ipv4/conf/cali0/proxy_arp`.
+    ///
+    /// # Errors
+    /// The setting is there and cannot be read or written.
+    pub fn ensure(&self, path: &str, value: &str) -> io::Result<Outcome> {
+        let file = self.root.join(path);
+        match std::fs::read_to_string(&file) {
+            Ok(now) if now.trim() == value => Ok(Outcome::Unchanged),
+            Ok(_) => std::fs::write(&file, value).map(|()| Outcome::Written),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Outcome::Absent),
+            Err(e) => Err(e),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Workloads: their chains, their entries in the dispatch maps, their routes.
+//!
+//! Always holds: two endpoints that claim one interface or one address are resolved by their names, the smaller wins,
+//! whichever came first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use felix_message::{Message, WorkloadEndpoint};
+use ipnet::IpNet;
+use libcalico_model::key::WorkloadEndpointKey;
+
+use super::Outputs;
+use crate::config::Config;
+use crate::render::{endpoint, names};
+use crate::rule::{Action, Chain, ChainId, End, Family, Match, Rule, Table};
+
+#[derive(Debug)]
+pub struct EndpointManager {
+    config: Arc<Config>,
+    endpoints: HashMap<WorkloadEndpointKey, Arc<WorkloadEndpoint>>,
+    by_interface: BTreeMap<Arc<str>, BTreeSet<WorkloadEndpointKey>>,
+    by_net: BTreeMap<IpNet, BTreeSet<WorkloadEndpointKey>>,
+    dirty_interfaces: BTreeSet<Arc<str>>,
+    dirty_nets: BTreeSet<IpNet>,
+    started: bool,
+}
+
+fn nets(e: &WorkloadEndpoint) -> impl Iterator<Item = IpNet> + '_ {
+    let v4 = e.ipv4_nets.iter().map(|n| IpNet::V4(n.trunc()));
+    v4.chain(e.ipv6_nets.iter().map(|n| IpNet::V6(n.trunc())))
+}
+
+impl EndpointManager {
+    pub fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            endpoints: HashMap::new(),
+            by_interface: BTreeMap::new(),
+            by_net: BTreeMap::new(),
+            dirty_interfaces: BTreeSet::new(),
+            dirty_nets: BTreeSet::new(),
+            started: false,
+        }
+    }
+
+    pub fn on_message(&mut self, message: &Message, _out: &mut Outputs) {
+        match message {
+            Message::WorkloadEndpointUpdate(key, e) => {
+                self.forget(key);
+                let name: Arc<str> = e.interface_name.as_str().into();
+                self.by_interface.entry(name.clone()).or_default().insert(key.clone());
+                self.dirty_interfaces.insert(name);
+                for net in nets(e) {
+                    self.by_net.entry(net).or_default().insert(key.clone());
+                    self.dirty_nets.insert(net);
+                }
+                self.endpoints.insert(key.clone(), e.clone());
+            }
+            Message::WorkloadEndpointRemove(key) => self.forget(key),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, key: &WorkloadEndpointKey) {
+        let Some(old) = self.endpoints.remove(key) else { return };
+        if let Some((name, keys)) = self.by_interface.get_key_value(old.interface_name.as_str()) {
+            let (name, last) = (name.clone(), keys.len() == 1);
+            self.dirty_interfaces.insert(name.clone());
+            if last {
+                self.by_interface.remove(&name);
+            } else if let Some(keys) = self.by_interface.get_mut(&name) {
+                keys.remove(key);
+            }
+        }
+        for net in nets(&old) {
+            self.dirty_nets.insert(net);
+            if let Some(keys) = self.by_net.get_mut(&net) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_net.remove(&net);
+                }
+            }
+        }
+    }
+
+    pub fn has_interface(&self, interface: &str) -> bool {
+        self.by_interface.contains_key(interface)
+    }
+
+    fn on_interface(&self, interface: &str) -> Option<&Arc<WorkloadEndpoint>> {
+        let key = self.by_interface.get(interface)?.first()?;
+        self.endpoints.get(key)
+    }
+
+    pub fn resolve(&mut self, out: &mut Outputs) {
+        let dirty = std::mem::take(&mut self.dirty_interfaces);
+        for interface in &dirty {
+            self.interface(interface, out);
+        }
+        for net in std::mem::take(&mut self.dirty_nets) {
+            let winner = self
+                .by_net
+                .get(&net)
+                .and_then(|keys| keys.iter().filter_map(|k| self.endpoints.get(k)).find(|e| e.active))
+                .map(|e| Arc::from(e.interface_name.as_str()));
+            out.routes.set(net, winner);
+        }
+        if !dirty.is_empty() || !self.started {
+            self.started = true;
+            self.reverse_path_exceptions(out);
+        }
+    }
+
+    fn interface(&self, interface: &Arc<str>, out: &mut Outputs) {
+        let chains = self.on_interface(interface).map(|e| endpoint::workload(e, &self.config));
+        let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
+        let prefixes = ["cali-tw-", "cali-fw-"];
+        let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));
+        let chains = chains.map(|all| all.map(|(_, chain)| Arc::new(chain)));
+        for family in self.config.families() {
+            let tables = out.tables.family(*family);
+            for (n, (map, id)) in maps.iter().zip(&ids).enumerate() {
+                let map = ChainId::new(Table::Filter, *map);
+                match chains.as_ref().and_then(|c| c.get(n)) {
+                    Some(chain) => {
+                        tables.set_chain(id.clone(), chain.clone());
+                        tables.dispatch(&map, interface, Some(id.name.clone()));
+                    }
+                    None => {
+                        tables.dispatch(&map, interface, None);
+                        tables.remove_chain(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sources that workloads may use besides their own addresses.
+    fn reverse_path_exceptions(&self, out: &mut Outputs) {
+        for family in self.config.families() {
+            let mut rules = Vec::new();
+            if self.config.workload_source_spoofing {
+                for interface in self.by_interface.keys() {
+                    let Some(e) = self.on_interface(interface) else { continue };
+                    let own = e.allow_spoofed_source_prefixes.iter().filter(|n| Family::of_net(n) == *family);
+                    rules.extend(own.map(|n| {
+                        let mut matches = vec![Match::InInterface(interface.clone())];
+                        if n.prefix_len() > 0 {
+                            matches.push(Match::Net { end: End::Src, not: false, nets: vec![n.trunc()] });
+                        }
+                        Rule::when(matches, Action::Accept)
+                    }));
+                }
+            }
+            let id = ChainId::new(Table::Raw, "cali-rpf-skip");
+            out.tables.family(*family).set_chain(id, Arc::new(Chain::new(rules)));
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The fixed chains: where the kernel enters, what every packet passes before and after policy.
+//!
+//! In: configuration, and whether IPIP is in use. Out: chains that change with these alone. Always holds: a packet from
+//! or to an interface with a workload's name ends in the dispatch chain's drop where no endpoint has that name.
+//! Left out: per-endpoint and per-policy chains.
+
+use crate::config::{AllowAction, Config, EndpointToHostAction, ServiceLoopPrevention};
+use crate::render::policy::deny;
+use crate::rule::{
+    Action, Chain, ChainId, End, Family, Hook, HookPoint, Match, Rule, SetName, Table, ct_state,
+};
+
+const IPIP: u8 = 4;
+/// Multicast listener and neighbour discovery messages that a workload may always send to its host.
+const ICMPV6_TO_HOST: [u8; 6] = [130, 131, 132, 133, 135, 136];
+
+/// Pools whose members must not be masqueraded away from.
+pub const ALL_POOLS: SetName = SetName::Own("network-ip-pools");
+/// Pools with `natOutgoing`.
+pub const MASQUERADE_POOLS: SetName = SetName::Own("masq-ipam-pools");
+/// Addresses of all nodes.
+pub const ALL_HOSTS: SetName = SetName::Own("all-hosts-net");
+/// Addresses of this node's interfaces.
+pub const THIS_HOST: SetName = SetName::Own("this-host");
+
+fn jump(chain: &str) -> Action {
+    Action::Jump(chain.into())
+}
+
+fn allow(action: AllowAction) -> Action {
+    match action {
+        AllowAction::Accept => Action::Accept,
+        AllowAction::Return => Action::Return,
+    }
+}
+
+/// The chains that the kernel enters, each with the jump into ours.
+#[must_use]
+pub fn base_chains(config: &Config) -> Vec<(ChainId, Chain)> {
+    use HookPoint::{Forward, Input, Output, Postrouting, Prerouting};
+    let accept = config.marks.accept;
+    let chain = |table, name: &str, kind, point, priority, rules| {
+        (ChainId::new(table, name), Chain { hook: Some(Hook { kind, point, priority }), rules })
+    };
+    let into = |name: &str| vec![Rule::always(jump(name))];
+    vec![
+        chain(Table::Raw, "PREROUTING", "filter", Prerouting, -300, into("cali-PREROUTING")),
+        chain(Table::Raw, "OUTPUT", "filter", Output, -300, into("cali-OUTPUT")),
+        chain(Table::Mangle, "PREROUTING", "filter", Prerouting, -150, into("cali-PREROUTING")),
+        chain(Table::Mangle, "INPUT", "filter", Input, -150, vec![]),
+        chain(Table::Mangle, "FORWARD", "filter", Forward, -150, vec![]),
+        chain(Table::Mangle, "OUTPUT", "route", Output, -150, vec![]),
+        chain(Table::Mangle, "POSTROUTING", "filter", Postrouting, -150, into("cali-POSTROUTING")),
+        chain(Table::Nat, "PREROUTING", "nat", Prerouting, -100, into("cali-PREROUTING")),
+        chain(Table::Nat, "INPUT", "nat", Input, -100, vec![]),
+        chain(Table::Nat, "OUTPUT", "nat", Output, 110, into("cali-OUTPUT")),
+        chain(Table::Nat, "POSTROUTING", "nat", Postrouting, 110, into("cali-POSTROUTING")),
+        chain(Table::Filter, "INPUT", "filter", Input, 0, into("cali-INPUT")),
+        chain(
+            Table::Filter,
+            "FORWARD",
+            "filter",
+            Forward,
+            0,
+            vec![
+                Rule::always(jump("cali-FORWARD")),
+                Rule::when(vec![Match::mark_set(accept)], allow(config.filter_allow_action)),
+                Rule::always(Action::Mark { clear: 0, set: accept }),
+            ],
+        ),
+        chain(Table::Filter, "OUTPUT", "filter", Output, 0, into("cali-OUTPUT")),
+    ]
+}
+
+/// Our own fixed chains of one family. `ipip`: tunnels of that kind are in use.
+#[must_use]
+pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainId, Chain)> {
+    let mut out = vec![
+        (Table::Filter, "cali-FORWARD", forward(config)),
+        (Table::Filter, "cali-INPUT", input(family, config, ipip)),
+        (Table::Filter, "cali-OUTPUT", output(family, config, ipip)),
+        (Table::Filter, "cali-wl-to-host", workload_to_host(family, config)),
+        (Table::Filter, "cali-cidr-block", service_loop_prevention(family, config)),
+        (Table::Filter, "cali-from-wl-dispatch", dispatch(config, true)),
+        (Table::Filter, "cali-to-wl-dispatch", dispatch(config, false)),
+        (Table::Raw, "cali-PREROUTING", raw_prerouting(config)),
+        (Table::Raw, "cali-OUTPUT", raw_output(config)),
+        (Table::Mangle, "cali-PREROUTING", mangle_prerouting(config)),
+        (Table::Mangle, "cali-POSTROUTING", mangle_postrouting(config)),
+        (Table::Nat, "cali-PREROUTING", vec![Rule::always(jump("cali-fip-dnat"))]),
+        (Table::Nat, "cali-OUTPUT", vec![Rule::always(jump("cali-fip-dnat"))]),
+        (
+            Table::Nat,
+            "cali-POSTROUTING",
+            vec![Rule::always(jump("cali-fip-snat")), Rule::always(jump("cali-nat-outgoing"))],
+        ),
+        (Table::Nat, "cali-fip-dnat", vec![]),
+        (Table::Nat, "cali-fip-snat", vec![]),
+    ];
+    for table in [Table::Raw, Table::Mangle, Table::Filter] {
+        out.push((table, "cali-failsafe-in", failsafe(table, family, config, true)));
+        out.push((table, "cali-failsafe-out", failsafe(table, family, config, false)));
+    }
+    out.into_iter().map(|(table, name, rules)| (ChainId::new(table, name), Chain::new(rules))).collect()
+}
+
+fn forward(config: &Config) -> Vec<Rule> {
+    let marks = &config.marks;
+    let mut out = vec![
+        Rule::always(Action::Mark { clear: marks.transient() & !marks.accept, set: 0 }),
+        Rule::when(vec![Match::mark_clear(marks.accept)], jump("cali-from-hep-forward")),
+    ];
+    for p in &config.interface_prefixes {
+        out.push(Rule::when(vec![Match::in_prefix(p)], jump("cali-from-wl-dispatch")));
+        out.push(Rule::when(vec![Match::out_prefix(p)], jump("cali-to-wl-dispatch")));
+    }
+    out.push(Rule::always(jump("cali-to-hep-forward")));
+    out.push(Rule::always(jump("cali-cidr-block")));
+    out
+}
+
+fn input(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
+    let marks = &config.marks;
+    let mut out = Vec::new();
+    if ipip && family == Family::V4 {
+        let tunnel = Match::Protocol { not: false, number: IPIP };
+        out.push(Rule::when(
+            vec![
+                tunnel.clone(),
+                Match::Set { end: End::Src, not: false, set: ALL_HOSTS },
+                Match::Local { end: End::Dst },
+            ],
+            allow(config.filter_allow_action),
+        ));
+        out.push(Rule::when(vec![tunnel], deny(config)));
+    }
+    for p in &config.interface_prefixes {
+        out.push(Rule::when(vec![Match::in_prefix(p)], Action::Goto("cali-wl-to-host".into())));
+    }
+    out.extend([
+        Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)),
+        Rule::always(Action::Mark { clear: marks.transient(), set: 0 }),
+        Rule::always(jump("cali-from-host-endpoint")),
+        Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)),
+    ]);
+    out
+}
+
+fn output(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
+    let marks = &config.marks;
+    let mut out = vec![Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action))];
+    for p in &config.interface_prefixes {
+        // The host may reach its own workloads.
+        out.push(Rule::when(vec![Match::out_prefix(p)], Action::Return));
+    }
+    if ipip && family == Family::V4 {
+        out.push(Rule::when(
+            vec![
+                Match::Protocol { not: false, number: IPIP },
+                Match::Set { end: End::Dst, not: false, set: ALL_HOSTS },
+                Match::Local { end: End::Src },
+            ],
+            allow(config.filter_allow_action),
+        ));
+    }
+    out.extend([
+        Rule::always(Action::Mark { clear: marks.transient(), set: 0 }),
+        // A translated connection is judged after translation, in mangle's POSTROUTING.
+        Rule::when(vec![Match::CtDnat { not: true }], jump("cali-to-host-endpoint")),
+        Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)),
+    ]);
+    out
+}
+
+fn workload_to_host(family: Family, config: &Config) -> Vec<Rule> {
+    let mut out = Vec::new();
+    if family == Family::V6 {
+        out.extend(ICMPV6_TO_HOST.map(|icmp_type| {
+            Rule::when(vec![Match::Icmp { not: false, icmp_type, code: None }], Action::Accept)
+        }));
+    }
+    out.push(Rule::always(jump("cali-from-wl-dispatch")));
+    match config.endpoint_to_host_action {
+        EndpointToHostAction::Accept => out.push(Rule::always(Action::Accept)),
+        EndpointToHostAction::Drop => out.push(Rule::always(deny(config))),
+        EndpointToHostAction::Return => {}
+    }
+    out
+}
+
+fn service_loop_prevention(family: Family, config: &Config) -> Vec<Rule> {
+    let action = match config.service_loop_prevention {
+        ServiceLoopPrevention::Drop => Action::Drop,
+        ServiceLoopPrevention::Reject => Action::Reject,
+        ServiceLoopPrevention::Disabled => return Vec::new(),
+    };
+    let own = config.service_cidrs.iter().filter(|n| Family::of_net(n) == family);
+    own.map(|n| {
+        Rule::when(vec![Match::Net { end: End::Dst, not: false, nets: vec![n.trunc()] }], action.clone())
+    })
+    .collect()
+}
+
+fn dispatch(config: &Config, from: bool) -> Vec<Rule> {
+    let action = if from {
+        Action::DispatchIn("cali-from-wl-dispatch".into())
+    } else {
+        Action::DispatchOut("cali-to-wl-dispatch".into())
+    };
+    // What is not in the map is unknown: closed.
+    vec![Rule::always(action), Rule::always(deny(config))]
+}
+
+fn raw_prerouting(config: &Config) -> Vec<Rule> {
+    let marks = &config.marks;
+    let from_workload = marks.scratch0;
+    let mut out = vec![Rule::always(Action::Mark { clear: marks.transient(), set: 0 })];
+    for p in &config.interface_prefixes {
+        out.push(Rule::when(vec![Match::in_prefix(p)], Action::Mark { clear: 0, set: from_workload }));
+    }
+    out.extend([
+        Rule::when(vec![Match::mark_set(from_workload)], jump("cali-rpf-skip")),
+        // A workload sends from its own addresses alone.
+        Rule::when(vec![Match::mark_set(from_workload), Match::ReversePathFails], Action::Drop),
+        Rule::when(vec![Match::mark_clear(from_workload)], jump("cali-from-host-endpoint")),
+        Rule::when(vec![Match::mark_set(marks.accept)], Action::Accept),
+    ]);
+    out
+}
+
+fn raw_output(config: &Config) -> Vec<Rule> {
+    let marks = &config.marks;
+    vec![
+        Rule::always(Action::Mark { clear: marks.transient(), set: 0 }),
+        Rule::always(jump("cali-to-host-endpoint")),
+        Rule::when(vec![Match::mark_set(marks.accept)], Action::Accept),
+    ]
+}
+
+fn mangle_prerouting(config: &Config) -> Vec<Rule> {
+    let accept = allow(config.mangle_allow_action);
+    let marked = || vec![Match::mark_set(config.marks.accept)];
+    vec![
+        Rule::when(vec![Match::CtState(ct_state::ESTABLISHED | ct_state::RELATED)], accept.clone()),
+        Rule::when(marked(), accept.clone()),
+        Rule::always(jump("cali-from-host-endpoint")),
+        Rule::when(marked(), accept),
+    ]
+}
+
+fn mangle_postrouting(config: &Config) -> Vec<Rule> {
+    let marked = || vec![Match::mark_set(config.marks.accept)];
+    vec![
+        Rule::when(marked(), Action::Return),
+        Rule::always(Action::Mark { clear: config.marks.transient(), set: 0 }),
+        Rule::when(vec![Match::CtDnat { not: false }], jump("cali-to-host-endpoint")),
+        Rule::when(marked(), Action::Return),
+    ]
+}
+
+/// Ports that stay open. In raw nothing is tracked, so replies to the other direction's ports are let through too.
+fn failsafe(table: Table, family: Family, config: &Config, inbound: bool) -> Vec<Rule> {
+    let (own, other) = if inbound {
+        (&config.failsafe_inbound, &config.failsafe_outbound)
+    } else {
+        (&config.failsafe_outbound, &config.failsafe_inbound)
+    };
+    let peer = if inbound { End::Src } else { End::Dst };
+    let rule = |f: &crate::config::FailsafePort, end| {
+        let mut matches = vec![Match::Protocol { not: false, number: f.protocol }];
+        if let Some(net) = f.net {
+            if Family::of_net(&net) != family {
+                return None;
+            }
+            if net.prefix_len() > 0 {
+                matches.push(Match::Net { end: peer, not: false, nets: vec![net.trunc()] });
+            }
+        }
+        let ranges = vec![felix_message::PortRange { first: f.port, last: f.port }];
+        matches.push(Match::Ports { end, not: false, ranges });
+        Some(Rule::when(matches, Action::Accept))
+    };
+    let mut out: Vec<Rule> = own.iter().filter_map(|f| rule(f, End::Dst)).collect();
+    if table == Table::Raw {
+        out.extend(other.iter().filter_map(|f| rule(f, End::Src)));
+    }
+    out
+}
+
+/// The chain that masquerades traffic of pools with `natOutgoing` to destinations outside all pools.
+#[must_use]
+pub fn nat_outgoing(family: Family, config: &Config, any_pool: bool) -> Chain {
+    if !any_pool {
+        return Chain::default();
+    }
+    let mut matches = vec![
+        Match::Set { end: End::Src, not: false, set: MASQUERADE_POOLS },
+        Match::Set { end: End::Dst, not: true, set: ALL_POOLS },
+    ];
+    if config.nat_exclude_hosts {
+        matches.push(Match::Set { end: End::Dst, not: true, set: ALL_HOSTS });
+    }
+    if let Some(interface) = &config.nat_outgoing_interface {
+        matches.push(Match::OutInterface(interface.as_str().into()));
+    }
+    let to = config.nat_outgoing_address.filter(|_| family == Family::V4);
+    let action = |ports| match to {
+        Some(to) => Action::Snat { to: to.into(), ports },
+        None => Action::Masquerade { ports },
+    };
+    let Some(ports) = config.nat_port_range else {
+        return Chain::new(vec![Rule::when(matches, action(None))]);
+    };
+    // Only protocols with ports can be given one.
+    let mut rules = Vec::new();
+    for number in [6, 17] {
+        let mut with = vec![Match::Protocol { not: false, number }];
+        with.extend(matches.iter().cloned());
+        rules.push(Rule::when(with, action(Some(ports))));
+    }
+    rules.push(Rule::when(matches, action(None)));
+    Chain::new(rules)
+}

@@ -1,0 +1,119 @@
+//! Names of chains and sets, as upstream's.
+//!
+//! Always holds: a name is a function of what it names; a name that would be too long keeps its prefix and ends in a
+//! hash of the rest.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use libcalico_model::key::PolicyKey;
+use sha2::{Digest as _, Sha256};
+
+use crate::rule::{Family, SetName};
+
+/// Longest name of a chain, its table's prefix (`filter-`) not counted. The kernel takes 255 in all.
+pub const MAX_CHAIN_NAME: usize = 200;
+
+/// Traffic direction as the workload or host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// Prefix and suffix; where they are too long together, the suffix's hash after `_`.
+#[must_use]
+pub fn limited(prefix: &str, suffix: &str, max: usize) -> String {
+    let suffix = if suffix.is_empty() { "_" } else { suffix };
+    let total = prefix.len() + suffix.len();
+    if total < max || (total == max && !suffix.starts_with('_')) {
+        return format!("{prefix}{suffix}");
+    }
+    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(suffix.as_bytes()));
+    let room = max.saturating_sub(prefix.len() + 1).min(hash.len());
+    format!("{prefix}_{}", &hash[..room])
+}
+
+/// `gnp/name`, `np/namespace/name`.
+#[must_use]
+pub fn policy_id(key: &PolicyKey) -> String {
+    let short = key.kind.short_name();
+    if key.namespace.is_empty() {
+        format!("{short}/{}", key.name)
+    } else {
+        format!("{short}/{}/{}", key.namespace, key.name)
+    }
+}
+
+/// `cali-pi-gnp/name`, `cali-po-…`.
+#[must_use]
+pub fn policy_chain(direction: Direction, key: &PolicyKey) -> String {
+    let prefix = match direction {
+        Direction::Ingress => "cali-pi-",
+        Direction::Egress => "cali-po-",
+    };
+    limited(prefix, &policy_id(key), MAX_CHAIN_NAME)
+}
+
+/// `cali-pri-name`, `cali-pro-name`.
+#[must_use]
+pub fn profile_chain(direction: Direction, name: &str) -> String {
+    let prefix = match direction {
+        Direction::Ingress => "cali-pri-",
+        Direction::Egress => "cali-pro-",
+    };
+    limited(prefix, name, MAX_CHAIN_NAME)
+}
+
+/// `cali-tw-cali0123`, `cali-fw-…`, `cali-th-…`, `cali-fh-…`, `cali-thfw-…`, `cali-fhfw-…`.
+#[must_use]
+pub fn endpoint_chain(prefix: &str, interface: &str) -> String {
+    limited(prefix, interface, MAX_CHAIN_NAME)
+}
+
+/// `cali40s-…`: family, then the identifier with `:` as `-`, which nft's own language needs.
+#[must_use]
+pub fn set(family: Family, name: &SetName) -> String {
+    let text: &str = match name {
+        SetName::Calculated(id) => id,
+        SetName::Own(n) => n,
+    };
+    format!("cali{}0{}", family.version(), text.replace(':', "-"))
+}
+
+/// The name that stands for every interface in a host endpoint's chains.
+pub const ANY_INTERFACE: &str = "any-interface-at-all";
+
+#[cfg(test)]
+mod tests {
+    use libcalico_model::key::PolicyKind;
+
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_prefix_and_ends_in_a_hash() {
+        // Upstream's iptables chain of policy security.deny-bad, limited to 28 characters.
+        assert_eq!(limited("cali-pi-", "gnp/security.deny-bad", 28), "cali-pi-_wz_PMs_QGVcZVYdaM5f");
+        assert_eq!(limited("cali-pi-", "gnp/allow-web", 28), "cali-pi-gnp/allow-web");
+        assert!(limited("cali-pi-", &"x".repeat(400), MAX_CHAIN_NAME).len() <= MAX_CHAIN_NAME);
+    }
+
+    #[test]
+    fn a_policy_is_named_by_kind_namespace_and_name() {
+        let key = |kind, namespace: &str, name: &str| PolicyKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let gnp = key(PolicyKind::GlobalNetworkPolicy, "", "allow-web");
+        assert_eq!(policy_chain(Direction::Ingress, &gnp), "cali-pi-gnp/allow-web");
+        let np = key(PolicyKind::NetworkPolicy, "default", "np-db");
+        assert_eq!(policy_chain(Direction::Egress, &np), "cali-po-np/default/np-db");
+    }
+
+    #[test]
+    fn a_set_has_its_family_in_its_name() {
+        let id = SetName::Calculated("s:Djx4jfRE_TwnMVpqaxS1NR3".into());
+        assert_eq!(set(Family::V4, &id), "cali40s-Djx4jfRE_TwnMVpqaxS1NR3");
+        assert_eq!(set(Family::V6, &SetName::Own("this-host")), "cali60this-host");
+    }
+}

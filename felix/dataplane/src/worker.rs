@@ -1,0 +1,178 @@
+//! The thread that runs the cycle: waits for messages, kernel notifications and timers, applies at once.
+//!
+//! In: batches of messages through a bounded channel (a full channel blocks the calculation, nothing is dropped). Out: a
+//! report after every apply. Always holds: an apply follows as soon as no further message waits; a failed one is tried
+//! again with growing pauses, and says why; the thread never waits for anything but the kernel and its input.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use felix_message::Message;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::apply::{Dataplane, Outcome, StartError, Stats};
+use crate::config::Config;
+
+/// Batches that may wait.
+pub const QUEUE: usize = 64;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Longest time between two signs of life.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Messages that are taken before an apply, though more wait.
+const BATCH: usize = 10_000;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Command {
+    Messages(Vec<Message>),
+    /// Answer with what is believed to stand in the kernel.
+    Dump(SyncSender<String>),
+    /// End the thread. Rules stay in place.
+    Stop,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Report {
+    /// The kernel holds what is desired. `took`: seconds of the apply.
+    Applied { outcome: Outcome, stats: Stats, took: Duration, messages: usize },
+    /// It does not; the next try follows by itself.
+    Failed { reason: String, retry: Duration },
+    /// Nothing to do, still alive.
+    Idle,
+}
+
+/// Sends to the thread and wakes it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    sender: SyncSender<Command>,
+    wake: Arc<EventFd>,
+}
+
+/// The thread is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the dataplane's thread has ended")]
+pub struct Gone;
+
+impl Handle {
+    /// Hands messages over; blocks while the queue is full.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn send(&self, command: Command) -> Result<(), Gone> {
+        self.sender.send(command).map_err(|_| Gone)?;
+        self.wake.write(1).map_err(|_| Gone)?;
+        Ok(())
+    }
+
+    /// Hands messages over where there is room; gives them back where there is not.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn try_send(&self, command: Command) -> Result<Option<Command>, Gone> {
+        match self.sender.try_send(command) {
+            Ok(()) => {
+                self.wake.write(1).map_err(|_| Gone)?;
+                Ok(None)
+            }
+            Err(TrySendError::Full(c)) => Ok(Some(c)),
+            Err(TrySendError::Disconnected(_)) => Err(Gone),
+        }
+    }
+}
+
+/// The thread's own half.
+#[derive(Debug)]
+pub struct Worker {
+    receiver: Receiver<Command>,
+    wake: Arc<EventFd>,
+    dataplane: Dataplane,
+}
+
+/// Opens the dataplane in the calling thread's network namespace and the way to it.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn new(config: Arc<Config>) -> Result<(Handle, Worker), StartError> {
+    let (sender, receiver) = sync_channel(QUEUE);
+    let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+        .map_err(|e| StartError::Watch { what: "its own queue", source: e.into() })?;
+    let wake = Arc::new(wake);
+    let dataplane = Dataplane::new(config)?;
+    Ok((Handle { sender, wake: wake.clone() }, Worker { receiver, wake, dataplane }))
+}
+
+impl Worker {
+    /// Runs until it is told to stop or every [`Handle`] is gone. Rules stay in place.
+    pub fn run(mut self, mut report: impl FnMut(Report)) {
+        let mut pause: Option<Duration> = None;
+        let mut next: Option<Instant> = None;
+        loop {
+            let mut messages = 0;
+            let more = loop {
+                match self.receiver.try_recv() {
+                    Ok(Command::Messages(batch)) => {
+                        messages += batch.len();
+                        batch.iter().for_each(|m| self.dataplane.on_message(m));
+                    }
+                    Ok(Command::Dump(answer)) => {
+                        let _ = answer.try_send(self.dataplane.dump());
+                    }
+                    Err(TryRecvError::Empty) => break false,
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                }
+                if messages >= BATCH {
+                    break true;
+                }
+            };
+            let events = self.dataplane.on_kernel_events();
+            let now = Instant::now();
+            let due = next.is_some_and(|at| at <= now);
+            // While it fails, new input waits for the next try as well: the reason is in the kernel.
+            if due || (pause.is_none() && (messages > 0 || events)) {
+                match self.dataplane.apply(now) {
+                    Ok(outcome) => {
+                        pause = None;
+                        next = outcome.again.map(|again| Instant::now() + again);
+                        let (stats, took) = (self.dataplane.stats(), now.elapsed());
+                        if self.dataplane.in_sync() {
+                            report(Report::Applied { outcome, stats, took, messages });
+                        } else {
+                            report(Report::Idle);
+                        }
+                    }
+                    Err(e) => {
+                        let retry = pause.map_or(FIRST_PAUSE, |p| (p * 2).min(LONGEST_PAUSE));
+                        pause = Some(retry);
+                        next = Some(Instant::now() + retry);
+                        report(Report::Failed { reason: e.to_string(), retry });
+                    }
+                }
+            } else {
+                report(Report::Idle);
+            }
+            if !more {
+                self.wait(next);
+            }
+        }
+    }
+
+    fn wait(&mut self, next: Option<Instant>) {
+        let wait = next.map_or(HEARTBEAT, |at| at.saturating_duration_since(Instant::now()).min(HEARTBEAT));
+        // Rounded up: a timer that is a fraction away is waited for, not polled.
+        let millis = i32::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        let [nft, routes] = self.dataplane.monitors();
+        let mut fds = [
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(nft.as_fd(), PollFlags::POLLIN),
+            PollFd::new(routes.as_fd(), PollFlags::POLLIN),
+        ];
+        let _ = poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
+        // Cleared before the queue is looked at: a message that comes now wakes the next wait.
+        let _ = self.wake.read();
+    }
+}

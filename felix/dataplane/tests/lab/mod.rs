@@ -1,0 +1,244 @@
+//! Network namespaces for tests: a host with the dataplane in it, and pods behind `cali…` interfaces.
+//!
+//! Everything is removed when the value goes, also after a failure.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use felix_dataplane::Config;
+use felix_dataplane::worker::{self, Command as Say, Handle, Report};
+use felix_message::{
+    Action, ActivePolicy, ActiveProfile, Message, Rule, TierInfo, WorkloadEndpoint,
+};
+use libcalico_model::PolicyKind;
+use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use nix::sched::{CloneFlags, setns};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// True where namespaces can be made. Without root: a note on a person's machine, a failure in CI.
+pub fn ready() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    let tools = ["ip", "nft"].iter().all(|t| {
+        Command::new(t).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    });
+    if root && tools {
+        return true;
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, ip and nft");
+    eprintln!("skipped: needs root, ip and nft");
+    false
+}
+
+pub fn run(command: &str) -> Output {
+    let out = Command::new("sh").args(["-c", command]).output().expect("sh");
+    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+    out
+}
+
+/// A network namespace.
+pub struct Namespace(pub String);
+
+impl Namespace {
+    pub fn new() -> Self {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fdp-{}-{n}", std::process::id());
+        run(&format!("ip netns add {name} && ip -n {name} link set lo up"));
+        Self(name)
+    }
+
+    /// Runs a command inside; output as text, success or not.
+    pub fn exec(&self, command: &str) -> (bool, String) {
+        let out = Command::new("ip")
+            .args(["netns", "exec", &self.0, "sh", "-c", command])
+            .stdin(Stdio::null())
+            .output()
+            .expect("ip netns exec");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        (out.status.success(), text)
+    }
+
+    pub fn must(&self, command: &str) -> String {
+        let (ok, text) = self.exec(command);
+        assert!(ok, "{command}: {text}");
+        text
+    }
+
+    /// Runs a closure in a thread of the namespace.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let file = File::open(format!("/var/run/netns/{}", self.0)).expect("namespace");
+        std::thread::spawn(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET).expect("setns");
+            f()
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).stderr(Stdio::null()).status();
+    }
+}
+
+/// A running dataplane.
+pub struct Felix {
+    pub handle: Handle,
+    pub reports: Receiver<Report>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Felix {
+    pub fn start(host: &Namespace, config: Config) -> Self {
+        let (ready, started) = channel();
+        let (report, reports) = channel();
+        let thread = host.inside(move || {
+            let (handle, worker) = worker::new(Arc::new(config)).expect("dataplane");
+            ready.send(handle).unwrap();
+            worker.run(|r| {
+                let _ = report.send(r);
+            });
+        });
+        Self { handle: started.recv().unwrap(), reports, thread: Some(thread) }
+    }
+
+    pub fn send(&self, messages: Vec<Message>) {
+        self.handle.send(Say::Messages(messages)).unwrap();
+    }
+
+    /// Sends, and waits until the kernel has it. Returns operations written to tables.
+    pub fn apply(&self, messages: Vec<Message>) -> usize {
+        let n = messages.len();
+        while self.reports.try_recv().is_ok() {}
+        self.send(messages);
+        self.applied(n)
+    }
+
+    pub fn applied(&self, messages: usize) -> usize {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Applied { outcome, messages: m, .. }) if m >= messages => {
+                    return outcome.tables.operations;
+                }
+                Ok(Report::Failed { reason, .. }) => panic!("{reason}"),
+                Ok(_) => {}
+                Err(e) => panic!("no report: {e}"),
+            }
+        }
+    }
+
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.handle.send(Say::Stop);
+        if let Some(t) = self.thread.take() {
+            let _ = t.join();
+        }
+    }
+}
+
+impl Drop for Felix {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A pod: a namespace with `eth0`, whose other end is `cali…` in the host.
+pub struct Pod {
+    pub ns: Namespace,
+    pub interface: String,
+    pub v4: IpAddr,
+    pub v6: IpAddr,
+}
+
+impl Pod {
+    pub fn new(host: &Namespace, number: u8) -> Self {
+        let ns = Namespace::new();
+        let interface = format!("cali{number:x}pod");
+        let (v4, v6) = (format!("10.65.0.{number}"), format!("fd00:65::{number:x}"));
+        run(&format!(
+            "ip link add {interface} netns {host} type veth peer name eth0 netns {pod} && \
+             ip -n {host} link set {interface} address ee:ee:ee:ee:ee:ee && ip -n {host} link set {interface} up && \
+             ip -n {pod} addr add {v4}/32 dev eth0 && ip -n {pod} addr add {v6}/128 dev eth0 nodad && \
+             ip -n {pod} link set eth0 up && \
+             ip -n {pod} route add 169.254.1.1 dev eth0 && ip -n {pod} route add default via 169.254.1.1 dev eth0 && \
+             ip -n {pod} -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0",
+            host = host.0,
+            pod = ns.0,
+        ));
+        Self { ns, interface, v4: v4.parse().unwrap(), v6: v6.parse().unwrap() }
+    }
+
+    pub fn key(&self) -> WorkloadEndpointKey {
+        WorkloadEndpointKey {
+            host: "host".to_owned(),
+            orchestrator: "k8s".to_owned(),
+            workload: format!("default/{}", self.interface),
+            endpoint: "eth0".to_owned(),
+        }
+    }
+
+    pub fn endpoint(&self, tiers: Vec<TierInfo>, profiles: &[&str]) -> Message {
+        let e = WorkloadEndpoint {
+            active: true,
+            interface_name: self.interface.clone(),
+            profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
+            ipv4_nets: vec![format!("{}/32", self.v4).parse().unwrap()],
+            ipv6_nets: vec![format!("{}/128", self.v6).parse().unwrap()],
+            tiers,
+            ..WorkloadEndpoint::default()
+        };
+        Message::WorkloadEndpointUpdate(self.key(), Arc::new(e))
+    }
+
+    pub fn ping(&self, to: IpAddr) -> bool {
+        self.ns.exec(&format!("ping -c 1 -W 1 {to}")).0
+    }
+}
+
+pub fn policy_key(name: &str) -> PolicyKey {
+    PolicyKey { kind: PolicyKind::GlobalNetworkPolicy, namespace: String::new(), name: name.to_owned() }
+}
+
+pub fn policy(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Message {
+    let p = ActivePolicy { tier: "default".to_owned(), inbound, outbound, ..ActivePolicy::default() };
+    Message::PolicyUpdate(policy_key(name), Arc::new(p))
+}
+
+pub fn profile(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Message {
+    Message::ProfileUpdate(name.to_owned(), Arc::new(ActiveProfile { inbound, outbound }))
+}
+
+pub fn allow() -> Rule {
+    Rule { action: Action::Allow, metadata: BTreeMap::new(), ..Rule::default() }
+}
+
+pub fn deny() -> Rule {
+    Rule { action: Action::Deny, ..Rule::default() }
+}
+
+pub fn tier(ingress: &[&str], egress: &[&str]) -> TierInfo {
+    let keys = |names: &[&str]| names.iter().map(|n| policy_key(n)).collect();
+    TierInfo { name: "default".to_owned(), ingress: keys(ingress), egress: keys(egress), ..TierInfo::default() }
+}
+
+/// Tries until it holds, for at most five seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
