@@ -9,6 +9,7 @@ use tokio::sync::watch;
 pub struct Proxy {
     port: u16,
     silent: Arc<watch::Sender<bool>>,
+    target: Arc<watch::Sender<u16>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -18,20 +19,36 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let silent = Arc::new(watch::Sender::new(false));
         let state = silent.clone();
+        let target = Arc::new(watch::Sender::new(target));
+        let to = target.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
+                let port = *to.borrow();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
                 let (cr, cw) = client.into_split();
                 let (sr, sw) = server.into_split();
-                tokio::spawn(pump(cr, sw, state.subscribe()));
-                tokio::spawn(pump(sr, cw, state.subscribe()));
+                let mut moved = to.subscribe();
+                moved.mark_unchanged();
+                let (silent_in, silent_out) = (state.subscribe(), state.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pump(cr, sw, silent_in) => {}
+                        () = pump(sr, cw, silent_out) => {}
+                        _ = moved.changed() => {}
+                    }
+                });
             }
         });
-        Self { port, silent, task }
+        Self { port, silent, target, task }
     }
 
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends all connections; new ones go to another port.
+    pub fn retarget(&self, target: u16) {
+        let _ = self.target.send(target);
     }
 
     pub fn set_silent(&self, silent: bool) {

@@ -1,0 +1,280 @@
+//! The syncer against memory and a real etcd: what its reader has in the end equals what the datastore holds, whatever
+//! happened in between.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libcalico_api::{Kind, Resource};
+use libcalico_datastore::etcd::EtcdDatastore;
+use libcalico_datastore::memory::MemoryDatastore;
+use libcalico_datastore::syncer::{PassThrough, Syncer, bgp_syncer, felix_syncer};
+use libcalico_datastore::{Datastore, EtcdConfig, Scope};
+use libcalico_model::{Key, SyncStatus, SyncerEvent};
+use support::{Etcd, have_etcd};
+use tokio::sync::mpsc::Receiver;
+
+/// What a reader of the stream holds.
+struct Mirror {
+    rx: Receiver<SyncerEvent>,
+    state: BTreeMap<String, String>,
+    statuses: Vec<SyncStatus>,
+    updates: usize,
+}
+
+impl Mirror {
+    fn new(rx: Receiver<SyncerEvent>) -> Self {
+        Self { rx, state: BTreeMap::new(), statuses: Vec::new(), updates: 0 }
+    }
+
+    async fn until(&mut self, within: Duration, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + within;
+        while !done(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = tokio::time::timeout(left, self.rx.recv()).await;
+            match event.unwrap_or_else(|_| panic!("not in time: {what}; have {:?}", self.state)).unwrap() {
+                SyncerEvent::Status(s) => self.statuses.push(s),
+                SyncerEvent::Updates(updates) => {
+                    for u in updates {
+                        self.updates += 1;
+                        match u.value {
+                            Some(v) => {
+                                let text = String::from_utf8(v.to_bytes()).unwrap();
+                                self.state.insert(u.key.path(), text);
+                            }
+                            None => {
+                                self.state.remove(&u.key.path());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn in_sync(&mut self) {
+        self.until(Duration::from_secs(20), "in sync", |m| m.statuses.last() == Some(&SyncStatus::InSync))
+            .await;
+    }
+
+    async fn has(&mut self, path: &str) {
+        self.until(Duration::from_secs(20), path, |m| m.state.contains_key(path)).await;
+    }
+
+    /// Nothing more comes.
+    async fn quiet(&mut self) {
+        let more = tokio::time::timeout(Duration::from_millis(300), self.rx.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::resource(Kind::GlobalNetworkSet, "", name)
+}
+
+async fn put(d: &dyn Datastore, name: &str, net: &str) {
+    let json = format!(r#"{{"metadata":{{"name":"{name}","uid":"u-{name}"}},"spec":{{"nets":["{net}"]}}}}"#);
+    let r = Resource::from_json(Kind::GlobalNetworkSet, json.as_bytes()).unwrap();
+    d.apply(&key(name), r.into()).await.unwrap();
+}
+
+async fn put_pool(d: &dyn Datastore, name: &str, nat: bool) {
+    let json = format!(
+        r#"{{"metadata":{{"name":"{name}","uid":"u-{name}"}},"spec":{{"cidr":"10.0.0.0/16","natOutgoing":{nat}}}}}"#
+    );
+    let r = Resource::from_json(Kind::IPPool, json.as_bytes()).unwrap();
+    d.apply(&Key::resource(Kind::IPPool, "", name), r.into()).await.unwrap();
+}
+
+const SET: &str = "/calico/v1/netset/";
+const DEFAULT_ALLOW: &str = "/calico/v1/policy/profile/projectcalico-default-allow/rules";
+
+#[tokio::test]
+async fn the_first_snapshot_comes_before_in_sync_and_changes_after_it() {
+    let store = MemoryDatastore::new();
+    put(&store, "a", "10.0.0.0/8").await;
+    let mut m = Mirror::new(felix_syncer(Arc::new(store.clone())));
+    m.in_sync().await;
+    assert_eq!(m.statuses, [SyncStatus::WaitForDatastore, SyncStatus::ResyncInProgress, SyncStatus::InSync]);
+    assert!(m.state.contains_key(&format!("{SET}a")) && m.state.contains_key(DEFAULT_ALLOW));
+    put(&store, "b", "11.0.0.0/8").await;
+    m.has(&format!("{SET}b")).await;
+    store.delete(&key("a"), None).await.unwrap();
+    m.until(Duration::from_secs(5), "deletion", |m| !m.state.contains_key(&format!("{SET}a"))).await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_twice_after_a_break_and_deletions_are_found() {
+    let store = MemoryDatastore::new();
+    for n in ["a", "b", "c"] {
+        put(&store, n, "10.0.0.0/8").await;
+    }
+    let mut m = Mirror::new(felix_syncer(Arc::new(store.clone())));
+    m.in_sync().await;
+    let before = m.updates;
+    store.set_unreachable(true);
+    m.quiet().await;
+    store.set_unreachable(false);
+    m.quiet().await;
+    assert_eq!(m.updates, before);
+    // While the watches are away: one is deleted, one changed, one made, and the history forgotten.
+    store.set_unreachable(true);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.set_unreachable(false);
+    store.delete(&key("a"), None).await.unwrap();
+    put(&store, "b", "12.0.0.0/8").await;
+    put(&store, "d", "13.0.0.0/8").await;
+    store.compact();
+    m.has(&format!("{SET}d")).await;
+    m.until(Duration::from_secs(5), "deletion", |m| !m.state.contains_key(&format!("{SET}a"))).await;
+    m.until(Duration::from_secs(5), "change", |m| m.state[&format!("{SET}b")].contains("12.0.0.0/8")).await;
+    m.quiet().await;
+    assert_eq!(m.updates - before, 3);
+    assert_eq!(m.statuses.last(), Some(&SyncStatus::InSync));
+    assert_eq!(m.statuses.len(), 3, "InSync is never taken back");
+}
+
+#[tokio::test]
+async fn a_malformed_object_is_an_absent_one() {
+    let store = MemoryDatastore::new();
+    put(&store, "a", "10.0.0.0/8").await;
+    let mut m = Mirror::new(felix_syncer(Arc::new(store.clone())));
+    m.has(&format!("{SET}a")).await;
+    // Not JSON of its kind, then of its kind but of no use, then well again.
+    for bad in [r#"{"spec":{"nets":5}}"#, r#"{"spec":{"nets":["nonsense"]}}"#] {
+        store.put_raw(&key("a").path(), bad);
+        m.until(Duration::from_secs(5), "absence", |m| !m.state.contains_key(&format!("{SET}a"))).await;
+        put(&store, "a", "10.0.0.0/8").await;
+        m.has(&format!("{SET}a")).await;
+    }
+}
+
+#[tokio::test]
+async fn of_two_pools_with_one_network_the_first_by_name_counts() {
+    let store = MemoryDatastore::new();
+    put_pool(&store, "pool-b", true).await;
+    let path = "/calico/v1/ipam/v4/pool/10.0.0.0-16";
+    let mut m = Mirror::new(felix_syncer(Arc::new(store.clone())));
+    m.in_sync().await;
+    let nat = |m: &Mirror| m.state.get(path).map(|v| v.contains(r#""masquerade":true"#));
+    assert_eq!(nat(&m), Some(true));
+    put_pool(&store, "pool-a", false).await;
+    m.until(Duration::from_secs(5), "pool-a wins", |m| nat(m) == Some(false)).await;
+    put_pool(&store, "pool-b", true).await;
+    m.quiet().await;
+    store.delete(&Key::resource(Kind::IPPool, "", "pool-a"), None).await.unwrap();
+    m.until(Duration::from_secs(5), "pool-b is back", |m| nat(m) == Some(true)).await;
+    store.delete(&Key::resource(Kind::IPPool, "", "pool-b"), None).await.unwrap();
+    m.until(Duration::from_secs(5), "none left", |m| nat(m).is_none()).await;
+}
+
+#[tokio::test]
+async fn the_bgp_syncer_hands_on_stored_objects() {
+    let store = MemoryDatastore::new();
+    put_pool(&store, "pool", true).await;
+    let mut m = Mirror::new(bgp_syncer(Arc::new(store.clone()), Some("h")));
+    m.in_sync().await;
+    assert_eq!(m.state.keys().collect::<Vec<_>>(), ["/calico/resources/v3/projectcalico.org/ippools/pool"]);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_ends_the_watches() {
+    let store = MemoryDatastore::new();
+    let rx = Syncer::new(Arc::new(store.clone()), vec![Scope::Handles], PassThrough).start();
+    drop(rx);
+    store.set_unreachable(true);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let calls = store.calls().total();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(store.calls().total(), calls);
+}
+
+async fn etcd_pair() -> (Etcd, EtcdDatastore) {
+    let etcd = Etcd::start();
+    let store = EtcdDatastore::new(etcd.config());
+    put(&store, "a", "10.0.0.0/8").await;
+    put(&store, "b", "10.0.0.0/8").await;
+    (etcd, store)
+}
+
+async fn put_when_back(store: &EtcdDatastore, name: &str) {
+    let json = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"nets":["10.0.0.0/8"]}}}}"#);
+    let r = Resource::from_json(Kind::GlobalNetworkSet, json.as_bytes()).unwrap();
+    while store.apply(&key(name), r.clone().into()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_etcd_that_was_killed_and_started_again_is_followed_within_a_second() {
+    if !have_etcd() {
+        return;
+    }
+    let (mut etcd, store) = etcd_pair().await;
+    let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(etcd.config()))));
+    m.in_sync().await;
+    let before = m.updates;
+    etcd.kill();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    etcd.run();
+    put_when_back(&store, "c").await;
+    let start = Instant::now();
+    m.has(&format!("{SET}c")).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(m.updates, before + 1);
+}
+
+#[tokio::test]
+async fn what_changed_and_was_compacted_while_the_syncer_was_cut_off_is_found() {
+    if !have_etcd() {
+        return;
+    }
+    let (etcd, store) = etcd_pair().await;
+    let proxy = support::proxy::Proxy::start(etcd.client_port).await;
+    let through = EtcdConfig { endpoints: vec![proxy.endpoint()], ..EtcdConfig::default() };
+    let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(through))));
+    m.in_sync().await;
+    let before = m.updates;
+    // A black hole: connections stay open and nothing passes.
+    proxy.set_silent(true);
+    store.delete(&key("a"), None).await.unwrap();
+    put(&store, "b", "11.0.0.0/8").await;
+    put(&store, "c", "12.0.0.0/8").await;
+    let now = store.list(&Scope::Handles).await.unwrap().revision;
+    etcd.etcdctl(&["compact", &now.0]);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let start = Instant::now();
+    proxy.set_silent(false);
+    m.has(&format!("{SET}c")).await;
+    m.until(Duration::from_secs(5), "deletion", |m| !m.state.contains_key(&format!("{SET}a"))).await;
+    m.until(Duration::from_secs(5), "change", |m| m.state[&format!("{SET}b")].contains("11.0.0.0/8")).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(m.updates, before + 3);
+}
+
+#[tokio::test]
+async fn an_etcd_that_lost_its_data_is_compared_not_trusted() {
+    if !have_etcd() {
+        return;
+    }
+    let (etcd, _) = etcd_pair().await;
+    let proxy = support::proxy::Proxy::start(etcd.client_port).await;
+    let through = EtcdConfig { endpoints: vec![proxy.endpoint()], ..EtcdConfig::default() };
+    let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(through))));
+    m.in_sync().await;
+    // Another, empty cluster at the same address, with other objects at the same revisions.
+    let other = Etcd::start();
+    let fresh = EtcdDatastore::new(other.config());
+    for (name, uid) in [("a", "new-a"), ("z", "new-z")] {
+        let json =
+            format!(r#"{{"metadata":{{"name":"{name}","uid":"{uid}"}},"spec":{{"nets":["99.0.0.0/8"]}}}}"#);
+        let r = Resource::from_json(Kind::GlobalNetworkSet, json.as_bytes()).unwrap();
+        fresh.apply(&key(name), r.into()).await.unwrap();
+    }
+    proxy.retarget(other.client_port);
+    m.has(&format!("{SET}z")).await;
+    m.until(Duration::from_secs(5), "new a", |m| m.state[&format!("{SET}a")].contains("99.0.0.0/8")).await;
+    m.until(Duration::from_secs(5), "no b", |m| !m.state.contains_key(&format!("{SET}b"))).await;
+}
