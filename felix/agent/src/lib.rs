@@ -1,1 +1,3 @@
-//! calico-felix
+//! Felix's agent: configuration and life cycle around the calculation and the dataplane.
+
+pub mod config;

@@ -1,0 +1,212 @@
+//! Felix's configuration: raw parameters from file, environment and datastore become one typed struct.
+//!
+//! In come texts by source ([`Raw`]), out goes [`Config`]. Which source won is logged. Left out: reading
+//! `FelixConfiguration` from the datastore, which arrives as `Message::ConfigUpdate`.
+
+pub mod sources;
+pub mod table;
+pub mod value;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use felix_dataplane::config::{
+    AllowAction, Config as DataplaneConfig, DenyAction, EndpointToHostAction, Marks, ServiceLoopPrevention,
+};
+
+pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
+use value::Value;
+
+/// Where upstream's Felix looks for its file.
+pub const DEFAULT_FILE: &str = "/etc/calico/felix.cfg";
+
+/// Everything Felix is configured with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub hostname: String,
+    /// Addresses of Typha, `host:port`, in order of preference. Empty: straight to the datastore.
+    pub typha_addresses: Vec<String>,
+    pub typha_tls: Option<TyphaTls>,
+    pub typha_read_timeout: Duration,
+    pub typha_write_timeout: Duration,
+    /// Where health is served.
+    pub health: Option<Listen>,
+    /// Where metrics are served.
+    pub metrics: Option<Listen>,
+    /// Level word: `DEBUG`, `INFO`, …
+    pub log_severity: String,
+    /// False where `NFTablesMode` is `Disabled`: no table driver for that exists here.
+    pub nftables: bool,
+    pub dataplane: DataplaneConfig,
+}
+
+/// A host and port to listen at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub host: String,
+    pub port: u16,
+}
+
+/// Files and names for mutual TLS with Typha.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TyphaTls {
+    pub ca_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Name that Typha's certificate must have.
+    pub server_cn: Option<String>,
+    pub server_uri_san: Option<String>,
+}
+
+impl Config {
+    /// Makes the typed configuration. `machine` is the host's own name, used where none is configured.
+    #[must_use]
+    pub fn from_resolved(r: &Resolved, machine: &str) -> Self {
+        let hostname = match r.text("FelixHostname") {
+            "" => machine.to_ascii_lowercase(),
+            name => name.to_owned(),
+        };
+        let listen = |enabled: &str, host: &str, port: &str| {
+            (r.bool(enabled) == Some(true))
+                .then(|| Listen { host: r.text(host).to_owned(), port: r.int(port).unwrap_or_default() })
+        };
+        let file = |name: &str| Some(r.text(name)).filter(|t| !t.is_empty()).map(PathBuf::from);
+        let text = |name: &str| Some(r.text(name)).filter(|t| !t.is_empty()).map(str::to_owned);
+        let typha_tls = match (file("TyphaCAFile"), file("TyphaCertFile"), file("TyphaKeyFile")) {
+            (Some(ca_file), Some(cert_file), Some(key_file)) => Some(TyphaTls {
+                ca_file,
+                cert_file,
+                key_file,
+                server_cn: text("TyphaCN"),
+                server_uri_san: text("TyphaURISAN"),
+            }),
+            _ => None,
+        };
+        Self {
+            typha_addresses: r
+                .text("TyphaAddr")
+                .split(',')
+                .map(str::trim)
+                .filter(|a| !a.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            typha_tls,
+            typha_read_timeout: r.duration("TyphaReadTimeout"),
+            typha_write_timeout: r.duration("TyphaWriteTimeout"),
+            health: listen("HealthEnabled", "HealthHost", "HealthPort"),
+            metrics: listen("PrometheusMetricsEnabled", "PrometheusMetricsHost", "PrometheusMetricsPort"),
+            log_severity: r.text("LogSeverityScreen").to_owned(),
+            nftables: r.text("NFTablesMode") != "Disabled",
+            dataplane: dataplane(r, &hostname),
+            hostname,
+        }
+    }
+}
+
+fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
+    let mut c = DataplaneConfig { hostname: hostname.to_owned(), ..DataplaneConfig::default() };
+    let addr = |name: &str| match r.raw_value(name) {
+        Value::Addr(a) => Some(*a),
+        _ => None,
+    };
+    let allow = |name: &str| match r.text(name) {
+        "RETURN" => AllowAction::Return,
+        _ => AllowAction::Accept,
+    };
+    if let Value::Mask(mask) = r.raw_value("NftablesMarkMask") {
+        c.marks = Marks::from_mask(*mask).unwrap_or_default();
+    }
+    if let Value::Ports(ports) = r.raw_value("FailsafeInboundHostPorts") {
+        c.failsafe_inbound.clone_from(ports);
+    }
+    if let Value::Ports(ports) = r.raw_value("FailsafeOutboundHostPorts") {
+        c.failsafe_outbound.clone_from(ports);
+    }
+    c.ipv6 = r.bool("Ipv6Support").unwrap_or(true);
+    c.interface_prefixes = r.text("InterfacePrefix").split(',').map(str::to_owned).collect();
+    c.filter_allow_action = allow("NftablesFilterAllowAction");
+    c.mangle_allow_action = allow("NftablesMangleAllowAction");
+    c.filter_deny_action = match r.text("NftablesFilterDenyAction") {
+        "REJECT" => DenyAction::Reject,
+        _ => DenyAction::Drop,
+    };
+    c.endpoint_to_host_action = match r.text("DefaultEndpointToHostAction") {
+        "ACCEPT" => EndpointToHostAction::Accept,
+        "RETURN" => EndpointToHostAction::Return,
+        _ => EndpointToHostAction::Drop,
+    };
+    c.service_loop_prevention = match r.text("ServiceLoopPrevention") {
+        "Disabled" => ServiceLoopPrevention::Disabled,
+        "Reject" => ServiceLoopPrevention::Reject,
+        _ => ServiceLoopPrevention::Drop,
+    };
+    c.disable_conntrack_invalid_check = r.bool("DisableConntrackInvalidCheck") == Some(true);
+    r.text("LogPrefix").clone_into(&mut c.log_prefix);
+    c.allow_vxlan_from_workloads = r.bool("AllowVXLANPacketsFromWorkloads") == Some(true);
+    c.allow_ipip_from_workloads = r.bool("AllowIPIPPacketsFromWorkloads") == Some(true);
+    c.vxlan_port = r.int("VXLANPort").unwrap_or(4789);
+    c.ipip_enabled = r.bool("IpInIpEnabled");
+    c.vxlan_enabled = r.bool("VXLANEnabled");
+    c.nat_port_range = match r.raw_value("NATPortRange") {
+        Value::PortRange(range) if range.last > 0 => Some(*range),
+        _ => None,
+    };
+    c.nat_outgoing_address = addr("NATOutgoingAddress").and_then(|a| match a {
+        IpAddr::V4(a) => Some(a),
+        IpAddr::V6(_) => None,
+    });
+    c.nat_exclude_hosts = r.text("NATOutgoingExclusions") == "IPPoolsAndHostIPs";
+    c.nat_outgoing_interface =
+        Some(r.text("IptablesNATOutgoingInterfaceFilter")).filter(|t| !t.is_empty()).map(str::to_owned);
+    c.device_route_protocol = r.int("DeviceRouteProtocol").unwrap_or(3);
+    c.device_route_source = addr("DeviceRouteSourceAddress").and_then(|a| match a {
+        IpAddr::V4(a) => Some(a),
+        IpAddr::V6(_) => None,
+    });
+    c.device_route_source_v6 = addr("DeviceRouteSourceAddressIPv6").and_then(|a| match a {
+        IpAddr::V6(a) => Some(a),
+        IpAddr::V4(_) => None,
+    });
+    c.remove_external_routes = r.bool("RemoveExternalRoutes").unwrap_or(true);
+    c.ip_forwarding = r.text("IPForwarding") != "Disabled";
+    c.tables_refresh = r.duration("NftablesRefreshInterval");
+    c.routes_refresh = r.duration("RouteRefreshInterval");
+    c.interface_refresh = r.duration("InterfaceRefreshInterval");
+    c
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_source_the_dataplane_has_upstreams_defaults() {
+        let config = Config::from_resolved(&Raw::default().resolve().unwrap(), "Node-A");
+        assert_eq!(config.hostname, "node-a");
+        let expected = DataplaneConfig { hostname: "node-a".into(), ..DataplaneConfig::default() };
+        assert_eq!(config.dataplane, expected);
+        assert_eq!(config.typha_addresses, Vec::<String>::new());
+        assert_eq!(config.health, None);
+    }
+
+    #[test]
+    fn parameters_reach_the_dataplane() {
+        let mut raw = Raw::default();
+        raw.set_environment(
+            [
+                ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "accept"),
+                ("FELIX_NFTABLESMARKMASK", "0xff000000"),
+                ("FELIX_TYPHAADDR", "10.0.0.1:5473"),
+                ("FELIX_HEALTHENABLED", "true"),
+                ("PATH", "/bin"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        let config = Config::from_resolved(&raw.resolve().unwrap(), "n");
+        assert_eq!(config.dataplane.endpoint_to_host_action, EndpointToHostAction::Accept);
+        assert_eq!(config.dataplane.marks.accept, 0x100_0000);
+        assert_eq!(config.typha_addresses, ["10.0.0.1:5473"]);
+        assert_eq!(config.health, Some(Listen { host: "localhost".into(), port: 9099 }));
+    }
+}
