@@ -89,19 +89,13 @@ mod tests {
     #[test]
     fn protocols_are_named_after_address_and_port() {
         assert_eq!(protocol_name("Mesh", "10.192.0.3".parse().unwrap(), None), "Mesh_10_192_0_3");
-        assert_eq!(
-            protocol_name("Node", "ac13::57".parse().unwrap(), Some(50)),
-            "Node_ac13__57_port_50"
-        );
+        assert_eq!(protocol_name("Node", "ac13::57".parse().unwrap(), Some(50)), "Node_ac13__57_port_50");
     }
 
     #[test]
     fn communities_have_two_or_three_numbers() {
         assert_eq!(community("100:6532").unwrap(), ("bgp_community", "(100, 6532)".to_owned()));
-        assert_eq!(
-            community("100:555:107").unwrap(),
-            ("bgp_large_community", "(100, 555, 107)".to_owned())
-        );
+        assert_eq!(community("100:555:107").unwrap(), ("bgp_large_community", "(100, 555, 107)".to_owned()));
         for bad in ["", "100", "70000:1", "1:2:3:4", "a:b", "1:2) then accept;("] {
             assert!(community(bad).is_none(), "{bad}");
         }

@@ -166,7 +166,13 @@ impl Context {
 }
 
 impl FamilyContext {
-    fn new(state: &State, own: &NodeView<'_>, all: &[Peering], family: Family, strict_bind: bool) -> Option<Self> {
+    fn new(
+        state: &State,
+        own: &NodeView<'_>,
+        all: &[Peering],
+        family: Family,
+        strict_bind: bool,
+    ) -> Option<Self> {
         let is_v4 = family == Family::V4;
         let has_address = if is_v4 { own.ipv4.is_some() } else { own.ipv6.is_some() };
         let blocks: Vec<Block> = state
@@ -220,7 +226,9 @@ fn peer_context(
         p.filters
             .iter()
             .filter_map(|name| function(state.filter(name)?, direction, family))
-            .map(|f| format!("{}({})", f.name, if f.by_peer_type { internal.to_string() } else { String::new() }))
+            .map(|f| {
+                format!("{}({})", f.name, if f.by_peer_type { internal.to_string() } else { String::new() })
+            })
             .collect()
     };
     let client = internal && own.cluster_id.is_some() && own.cluster_id != p.peer_cluster_id.as_deref();
@@ -295,7 +303,11 @@ fn communities(state: &State, family: Family) -> Vec<CommunityRule> {
     source.spec.prefix_advertisements.iter().filter_map(|a| community_rule(source, a, family)).collect()
 }
 
-fn community_rule(source: &BGPConfiguration, a: &PrefixAdvertisement, family: Family) -> Option<CommunityRule> {
+fn community_rule(
+    source: &BGPConfiguration,
+    a: &PrefixAdvertisement,
+    family: Family,
+) -> Option<CommunityRule> {
     let cidr = parse_network(a.cidr.as_deref()?).ok().filter(|c| Family::of_net(*c) == family)?;
     let values: BTreeSet<&str> = a
         .communities
@@ -334,10 +346,8 @@ impl Pools {
     fn new(state: &State, family: Family) -> Self {
         let program = state.global_configuration().and_then(|c| c.spec.program_cluster_routes);
         // Without a word, unencapsulated routes are BIRD's and IPIP's are Felix'.
-        let plain_is_ours = !matches!(
-            program,
-            Some(ProgramClusterRoutes::Disabled | ProgramClusterRoutes::EnabledIPIPOnly)
-        );
+        let plain_is_ours =
+            !matches!(program, Some(ProgramClusterRoutes::Disabled | ProgramClusterRoutes::EnabledIPIPOnly));
         let mut found = Self { unexported: Vec::new(), exported: Vec::new(), felix: Vec::new() };
         for pool in state.pools() {
             let Some(cidr) = pool.spec.cidr.as_deref().and_then(|c| parse_network(c).ok()) else { continue };
@@ -353,7 +363,10 @@ impl Pools {
                 "VXLAN routes are handled by Felix."
             } else if uses(pool.spec.ipip_mode) || !plain_is_ours {
                 if programs_ipip(program, pool) {
-                    warn!(pool = pool.name(), "programClusterRoutes asks BIRD for IPIP routes; they stay with Felix");
+                    warn!(
+                        pool = pool.name(),
+                        "programClusterRoutes asks BIRD for IPIP routes; they stay with Felix"
+                    );
                 }
                 "Cluster routes are handled by Felix."
             } else {

@@ -150,7 +150,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_that_is_taken_is_success() {
-        let reply = daemon_that_says("0002-Reading configuration from /x\n0003 Reconfigured\n").await.unwrap();
+        let reply =
+            daemon_that_says("0002-Reading configuration from /x\n0003 Reconfigured\n").await.unwrap();
         assert_eq!((reply.code, reply.lines.len()), (3, 2));
         assert!(daemon_that_says("0004 Reconfiguration in progress\n").await.is_ok());
     }

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn long_flags_get_their_second_dash() {
-        let given = ["x", "-onetime", "--watch", "-interval", "10", "-v", "-5", "-log-level=debug", "--", "-a-b"];
+        let given =
+            ["x", "-onetime", "--watch", "-interval", "10", "-v", "-5", "-log-level=debug", "--", "-a-b"];
         let expected =
             ["x", "--onetime", "--watch", "--interval", "10", "-v", "-5", "--log-level=debug", "--", "-a-b"];
         assert_eq!(normalize(given.map(OsString::from)), expected.map(OsString::from));

@@ -99,7 +99,9 @@ impl Check {
                 let complaint = if text.is_empty() { status.to_string() } else { text };
                 Err(OutputError::Refused { complaint })
             }
-            None => Err(OutputError::Refused { complaint: format!("the check took more than {CHECK_TIMEOUT:?}") }),
+            None => {
+                Err(OutputError::Refused { complaint: format!("the check took more than {CHECK_TIMEOUT:?}") })
+            }
         }
     }
 }
@@ -184,7 +186,10 @@ fn tempfile_in(directory: &Path) -> Result<Temporary, OutputError> {
     Ok(Temporary { path, file, renamed: false })
 }
 
-fn file_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> OutputError + use<'a> {
+fn file_error<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> OutputError + use<'a> {
     move |source| OutputError::File { what, path: path.display().to_string(), source }
 }
 

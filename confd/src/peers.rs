@@ -123,7 +123,8 @@ impl<'a> NodeView<'a> {
     #[must_use]
     pub fn new(state: &State, node: &'a Node) -> Self {
         let bgp = node.spec.bgp.as_ref();
-        let address = |text: Option<&'a String>| text.and_then(|t| parse_interface_address(t)).map(|n| n.addr());
+        let address =
+            |text: Option<&'a String>| text.and_then(|t| parse_interface_address(t)).map(|n| n.addr());
         Self {
             name: node.name(),
             labels: &node.metadata.labels,
@@ -245,7 +246,10 @@ impl World<'_> {
         let spec = &peer.spec;
         let global = blank(spec.node.as_deref()) && blank(spec.node_selector.as_deref());
         let asked = if global { PeeringKind::Global } else { PeeringKind::Node };
-        if asked != kind || !blank(spec.local_workload_selector.as_deref()) || !self.is_local_end(peer, self.own) {
+        if asked != kind
+            || !blank(spec.local_workload_selector.as_deref())
+            || !self.is_local_end(peer, self.own)
+        {
             return Vec::new();
         }
         let mut found: Vec<Peering> = if blank(spec.peer_selector.as_deref()) {
@@ -271,7 +275,9 @@ impl World<'_> {
     /// What a BGPPeer says of this node as its far end, seen from here.
     fn reversed(&self, peer: &BGPPeer) -> Vec<Peering> {
         let spec = &peer.spec;
-        if spec.reverse_peering.as_deref() == Some("Manual") || !blank(spec.local_workload_selector.as_deref()) {
+        if spec.reverse_peering.as_deref() == Some("Manual")
+            || !blank(spec.local_workload_selector.as_deref())
+        {
             return Vec::new();
         }
         let family: fn(IpAddr) -> bool = if blank(spec.peer_selector.as_deref()) {
@@ -317,7 +323,9 @@ impl World<'_> {
     fn selected(&self, peer: &BGPPeer, selector: Option<&str>) -> impl Iterator<Item = &NodeView<'_>> {
         let parsed = selector.and_then(|text| {
             Selector::parse(text)
-                .inspect_err(|error| warn!(peer = peer.name(), selector = text, %error, "BGPPeer selects nothing"))
+                .inspect_err(
+                    |error| warn!(peer = peer.name(), selector = text, %error, "BGPPeer selects nothing"),
+                )
                 .ok()
         });
         self.nodes.iter().filter(move |n| parsed.as_ref().is_some_and(|s| s.matches(n.labels)))
@@ -339,7 +347,11 @@ impl World<'_> {
             Some(text) => match text.parse::<IpAddr>() {
                 Ok(gateway) if gateway.is_ipv4() == ip.is_ipv4() => Some(gateway),
                 _ => {
-                    warn!(peer = peer.name(), reachable_by = text, "BGPPeer ignored: reachableBy is no address of the peer's family");
+                    warn!(
+                        peer = peer.name(),
+                        reachable_by = text,
+                        "BGPPeer ignored: reachableBy is no address of the peer's family"
+                    );
                     return None;
                 }
             },
@@ -367,7 +379,10 @@ fn node_as_peer(kind: PeeringKind, node: &NodeView<'_>, ip: IpAddr) -> Peering {
 fn apply_spec(p: &mut Peering, peer: &BGPPeer) {
     let spec = &peer.spec;
     if spec.password.as_ref().is_some_and(|w| w.secret_key_ref.is_some()) {
-        warn!(peer = peer.name(), "BGPPeer's password is in a Kubernetes Secret, which this datastore has not; session without password");
+        warn!(
+            peer = peer.name(),
+            "BGPPeer's password is in a Kubernetes Secret, which this datastore has not; session without password"
+        );
     }
     p.source_address = spec.source_address.unwrap_or(SourceAddress::UseNodeIP) == SourceAddress::UseNodeIP;
     p.filters.clone_from(&spec.filters);

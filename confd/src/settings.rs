@@ -74,7 +74,9 @@ pub fn duration_secs(text: Option<&str>) -> Option<u64> {
 #[must_use]
 pub fn parse_interface_address(text: &str) -> Option<IpNet> {
     let text = text.trim();
-    text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(libcalico_net::cidr::host_net))
+    text.parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse::<std::net::IpAddr>().ok().map(libcalico_net::cidr::host_net))
 }
 
 #[cfg(test)]

@@ -99,14 +99,15 @@ fn cases() -> Vec<Case> {
         "reachable_by/route_reflectors",
     ]);
     all.extend([
-        case("explicit_peering/selectors/step2", &["explicit_peering/selectors", "explicit_peering/selectors/step2"]),
+        case(
+            "explicit_peering/selectors/step2",
+            &["explicit_peering/selectors", "explicit_peering/selectors/step2"],
+        ),
         case("mesh/communities/step2", &["mesh/communities", "mesh/communities/step2"]),
         Case { router_id: "hash", ..case("mesh/hash", &["mesh/hash"]) },
         case("mesh/password/step1", &["mesh_password"]),
         Case {
-            changes: &[
-                ("BGPConfiguration/default", "ipv4NormalRoutePriority", "5000"),
-            ],
+            changes: &[("BGPConfiguration/default", "ipv4NormalRoutePriority", "5000")],
             ..case("bgpfilter/node_mesh/priority2", &["bgpfilter/node_mesh"])
         },
         Case { node: "node1", ..case("sourceaddr_gracefulrestart/step1", &["sourceaddr_gracefulrestart"]) },
@@ -136,7 +137,8 @@ fn folder() -> PathBuf {
 fn objects(text: &str) -> Vec<serde_json::Value> {
     text.split("\n---")
         .map(|document| {
-            serde_saphyr::from_str::<serde_json::Value>(document).unwrap_or_else(|e| panic!("{e}\n{document}"))
+            serde_saphyr::from_str::<serde_json::Value>(document)
+                .unwrap_or_else(|e| panic!("{e}\n{document}"))
         })
         .filter(|v| !v.is_null())
         .map(|mut object| {
@@ -152,7 +154,8 @@ fn objects(text: &str) -> Vec<serde_json::Value> {
 fn state_of(case: &Case, inputs: &[String], expected: &Expected) -> State {
     let mut all: BTreeMap<String, serde_json::Value> = BTreeMap::new();
     for object in inputs.iter().flat_map(|text| objects(text)) {
-        let name = format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let name =
+            format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
         all.insert(name, object);
     }
     for (name, field, value) in case.changes {
@@ -166,10 +169,17 @@ fn state_of(case: &Case, inputs: &[String], expected: &Expected) -> State {
         state.update(Update { key, value: Some(resource.into()), revision: Revision::default() });
     }
     for block in expected.v4.aggregated.iter().chain(&expected.v6.aggregated) {
-        let key =
-            Key::BlockAffinity { affinity_type: "host".into(), host: case.node.into(), cidr: block.parse().unwrap() };
+        let key = Key::BlockAffinity {
+            affinity_type: "host".into(),
+            host: case.node.into(),
+            cidr: block.parse().unwrap(),
+        };
         let affinity = BlockAffinity { state: AffinityState::Confirmed, deleted: false };
-        state.update(Update { key, value: Some(Value::BlockAffinity(affinity)), revision: Revision::default() });
+        state.update(Update {
+            key,
+            value: Some(Value::BlockAffinity(affinity)),
+            revision: Revision::default(),
+        });
     }
     state
 }
@@ -184,11 +194,8 @@ fn render(case: &Case, state: &State) -> String {
 /// Facts that count: what a family that is off says of exports means nothing, nor do names of kubernetes' Secrets.
 fn comparable(mut facts: Facts) -> Facts {
     if !facts.enabled {
-        facts = Facts {
-            static_routes: facts.static_routes,
-            aggregated: facts.aggregated,
-            ..Facts::default()
-        };
+        facts =
+            Facts { static_routes: facts.static_routes, aggregated: facts.aggregated, ..Facts::default() };
     }
     if facts.peers.is_empty() {
         // Upstream names it inside of the sessions.
@@ -204,7 +211,8 @@ fn update_golden(case: &Case) {
     let Some(source) = std::env::var_os("CONFD_CASES").map(PathBuf::from) else {
         panic!("UPDATE_GOLDEN needs CONFD_CASES: a directory with inputs/ and rendered/");
     };
-    let read = |path: String| std::fs::read_to_string(source.join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let read =
+        |path: String| std::fs::read_to_string(source.join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
     let family = |six: &str| {
         let file = |part: &str| read(format!("rendered/{}/bird{six}{part}.cfg", case.name));
         comparable(of_bird1(&file(""), &file("_aggr"), &file("_ipam")))
@@ -212,7 +220,8 @@ fn update_golden(case: &Case) {
     let expected = Expected { v4: family(""), v6: family("6") };
     let directory = folder().join(case.name);
     std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("expected.json"), serde_json::to_string_pretty(&expected).unwrap() + "\n").unwrap();
+    std::fs::write(directory.join("expected.json"), serde_json::to_string_pretty(&expected).unwrap() + "\n")
+        .unwrap();
     for input in case.inputs {
         let directory = folder().join(input);
         std::fs::create_dir_all(&directory).unwrap();
@@ -224,7 +233,8 @@ fn load(case: &Case) -> (Vec<String>, Expected) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         update_golden(case);
     }
-    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let read =
+        |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let inputs = case.inputs.iter().map(|i| read(folder().join(i).join("input.yaml"))).collect();
     let expected = serde_json::from_str(&read(folder().join(case.name).join("expected.json"))).unwrap();
     (inputs, expected)

@@ -53,8 +53,11 @@ pub struct PeerFacts {
 
 /// Upstream's three files of one family.
 pub fn of_bird1(main: &str, aggregation: &str, ipam: &str) -> Facts {
-    let items: Vec<Item> =
-        [main, aggregation, ipam].iter().flat_map(|text| parse(text)).filter(|i| !i.head.starts_with("include")).collect();
+    let items: Vec<Item> = [main, aggregation, ipam]
+        .iter()
+        .flat_map(|text| parse(text))
+        .filter(|i| !i.head.starts_with("include"))
+        .collect();
     let mut facts = common(&items, "");
     facts.enabled = !main.contains("disabled on this node");
     for item in &items {
@@ -84,7 +87,9 @@ pub fn of_bird1(main: &str, aggregation: &str, ipam: &str) -> Facts {
     // Where upstream's BIRD would steer into the IPIP tunnel, ours leaves the pool to Felix.
     facts.tunnel_interfaces.insert("tunl0".to_owned());
     for item in items.iter().filter(|i| i.head.starts_with("filter calico_kernel_programming")) {
-        for rule in item.body.iter().filter(|r| r.body.iter().any(|s| format!("{s:?}").contains("krt_tunnel"))) {
+        for rule in
+            item.body.iter().filter(|r| r.body.iter().any(|s| format!("{s:?}").contains("krt_tunnel")))
+        {
             facts.not_in_kernel.insert(net_of(&rule.head));
         }
     }
@@ -200,7 +205,11 @@ fn flatten(item: &Item) -> Vec<String> {
         .iter()
         .flat_map(flatten)
         .map(|inner| {
-            if inner.contains(" -> ") { format!("{prefix} && {inner}") } else { format!("{prefix} -> {inner}") }
+            if inner.contains(" -> ") {
+                format!("{prefix} && {inner}")
+            } else {
+                format!("{prefix} -> {inner}")
+            }
         })
         .collect()
 }
