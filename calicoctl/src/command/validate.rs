@@ -1,0 +1,19 @@
+//! `validate`: reads files as `apply` would and writes nothing.
+
+use crate::Result;
+use crate::cli::FileArgs;
+use crate::command::outcome::{Outcome, Verb, label};
+use crate::resource_file::{Purpose, load};
+
+const VERB: Verb = Verb { past: "validated", bracketed: true, failed: "failed to validate" };
+
+/// Runs the command.
+pub fn run(args: &FileArgs) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for item in load(&args.input, Purpose::Write)? {
+        outcome.expect(item.resource.kind());
+        outcome.done(label(&item.resource));
+    }
+    println!("{}", outcome.finish(&VERB)?);
+    Ok(())
+}
