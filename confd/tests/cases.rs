@@ -274,12 +274,29 @@ fn debians_bird_accepts_every_case() {
         eprintln!("skipped: needs bird (Debian's bird2)");
         return;
     }
+    accepts_every_case(Path::new("bird"));
+}
+
+#[test]
+fn our_own_daemon_accepts_every_case() {
+    // target/debug/deps/cases-… → target/debug/bird-rs
+    let own = std::env::current_exe().unwrap();
+    let program = own.parent().and_then(Path::parent).unwrap().join("bird-rs");
+    if !program.is_file() {
+        assert!(std::env::var_os("CI").is_none(), "bird-rs is not built: cargo build --workspace");
+        eprintln!("skipped: needs bird-rs (cargo build -p bird-rs)");
+        return;
+    }
+    accepts_every_case(&program);
+}
+
+fn accepts_every_case(program: &Path) {
     let directory = tempfile::tempdir().unwrap();
     for case in cases() {
         let (inputs, expected) = load(&case);
         let file = directory.path().join("bird.cfg");
         std::fs::write(&file, render(&case, &state_of(&case, &inputs, &expected))).unwrap();
-        let out = Command::new("bird").arg("-p").arg("-c").arg(&file).output().unwrap();
+        let out = Command::new(program).arg("-p").arg("-c").arg(&file).output().unwrap();
         assert!(
             out.status.success(),
             "{}: {}\n{}",
