@@ -112,9 +112,4 @@ impl<T: Hash + Eq> Pool<T> {
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.slots.iter().enumerate().filter_map(|(i, s)| Some((i as u32, s.value.as_ref()?)))
     }
-
-    /// Number of values held.
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
 }

@@ -6,6 +6,7 @@
 //! Always holds: the result is a function of the current objects, not of the way there; a missing or invalid object
 //! counts as absent. No runtime, no clock, no input or output here.
 
+pub mod explain;
 pub mod graph;
 mod hosts;
 mod intern;

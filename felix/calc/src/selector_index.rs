@@ -242,11 +242,6 @@ impl SelectorIndex {
         self.entry(id).is_some_and(|e| e.expr.matches(view))
     }
 
-    /// True where there is no selector.
-    pub fn is_empty(&self) -> bool {
-        self.by_selector.is_empty()
-    }
-
     /// Users of every selector that matches, sorted.
     pub fn matching(&self, view: &View<'_>) -> Vec<u32> {
         let mut hits: Vec<u32> = Vec::new();
