@@ -2,16 +2,30 @@
 
 mod lab;
 
-use felix_dataplane::Config;
-use felix_message::Message;
-use lab::{Felix, Namespace, Pod, allow, deny, policy, profile, ready, tier};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-#[test]
-fn allowed_passes_and_denied_does_not() {
-    if !ready() {
-        return;
-    }
-    let host = Namespace::new();
+use felix_dataplane::Config;
+use felix_message::{
+    Action, IpPool, IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule,
+};
+use lab::probe::{Pinger, Server, ping, tcp, udp};
+use lab::{Felix, Namespace, Pod, allow, deny, eventually, policy, profile, ready, tier};
+use libcalico_api::num_or_string::Protocol;
+
+struct World {
+    felix: Felix,
+    a: Pod,
+    b: Pod,
+    _server: Server,
+    host: Namespace,
+}
+
+const PORT: u16 = 8080;
+
+fn world() -> World {
+    let host = Namespace::host();
     let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
     let felix = Felix::start(&host, Config::default());
     felix.apply(vec![
@@ -20,10 +34,367 @@ fn allowed_passes_and_denied_does_not() {
         b.endpoint(vec![], &["open"]),
         Message::InSync,
     ]);
-    println!("{}", host.must("nft list ruleset; ip route; ip -6 route"));
-    assert!(a.ping(b.v4), "v4");
-    assert!(a.ping(b.v6), "v6");
-    felix.apply(vec![policy("no", vec![deny()], vec![]), b.endpoint(vec![tier(&["no"], &[])], &["open"])]);
-    assert!(!a.ping(b.v4), "denied v4");
-    assert!(!a.ping(b.v6), "denied v6");
+    let _server = Server::start(&b.ns, PORT);
+    World { felix, a, b, _server, host }
+}
+
+fn proto(name: &str) -> Rule {
+    Rule { protocol: Some(Protocol::Name(name.to_owned())), ..Rule::default() }
+}
+
+impl World {
+    /// What of ICMP, TCP, UDP gets from a to b, over both families alike.
+    fn passes(&self) -> BTreeSet<&'static str> {
+        let one = |to| {
+            let mut out = BTreeSet::new();
+            out.extend(ping(&self.a.ns, to).then_some("icmp"));
+            out.extend(tcp(&self.a.ns, to, PORT).then_some("tcp"));
+            out.extend(udp(&self.a.ns, to, PORT).then_some("udp"));
+            out
+        };
+        let (v4, v6) = (one(self.b.v4), one(self.b.v6));
+        assert_eq!(v4, v6, "IPv4 and IPv6");
+        v4
+    }
+
+    /// Policy `p` with these rules on b's ingress.
+    fn ingress(&self, rules: Vec<Rule>) {
+        self.felix
+            .apply(vec![policy("p", rules, vec![]), self.b.endpoint(vec![tier(&["p"], &[])], &["open"])]);
+    }
+}
+
+#[test]
+fn allowed_passes_and_denied_does_not() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    assert_eq!(w.passes(), BTreeSet::from(["icmp", "tcp", "udp"]));
+    w.ingress(vec![deny()]);
+    assert_eq!(w.passes(), BTreeSet::new());
+    w.ingress(vec![proto("TCP")]);
+    assert_eq!(w.passes(), BTreeSet::from(["tcp"]));
+    w.ingress(vec![Rule { action: Action::Deny, ..proto("UDP") }, allow()]);
+    assert_eq!(w.passes(), BTreeSet::from(["icmp", "tcp"]));
+    w.ingress(vec![Rule { action: Action::Pass, ..proto("UDP") }, deny()]);
+    assert_eq!(w.passes(), BTreeSet::from(["udp"]));
+    w.ingress(vec![Rule { not_protocol: Some(Protocol::Number(6)), ..Rule::default() }]);
+    assert_eq!(w.passes(), BTreeSet::from(["icmp", "udp"]));
+    w.ingress(vec![]);
+    assert_eq!(w.passes(), BTreeSet::new(), "the end of a tier denies");
+}
+
+#[test]
+fn ports_sets_and_networks_match_in_the_kernel() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let range = |first, last| PortRange { first, last };
+    let mut ports = proto("TCP");
+    ports.dst.ports = vec![range(1, 80), range(8080, 8090)];
+    w.ingress(vec![ports.clone()]);
+    assert_eq!(w.passes(), BTreeSet::from(["tcp"]));
+    ports.dst.ports = vec![range(1, 80), range(8081, 8090)];
+    w.ingress(vec![ports.clone()]);
+    assert_eq!(w.passes(), BTreeSet::new());
+    ports.dst.ports = vec![];
+    ports.dst.not_ports = vec![range(1, 80), range(8081, 8090)];
+    w.ingress(vec![ports]);
+    assert_eq!(w.passes(), BTreeSet::from(["tcp"]));
+
+    // Both networks of the source, one of each family; then everything but them.
+    let mut nets = allow();
+    nets.src.nets = ["10.65.0.0/30", "192.0.2.0/24", "fd00:65::/126", "2001:db8::/32"]
+        .map(|n| n.parse().unwrap())
+        .to_vec();
+    w.ingress(vec![nets.clone()]);
+    assert_eq!(w.passes(), BTreeSet::from(["icmp", "tcp", "udp"]));
+    nets.src.not_nets = std::mem::take(&mut nets.src.nets);
+    w.ingress(vec![nets]);
+    assert_eq!(w.passes(), BTreeSet::new());
+
+    // A set that the source joins and leaves, as a member and as a part of a network.
+    let id: felix_message::IpSetId = "s:members".into();
+    let set = |members: Vec<IpSetMember>| {
+        Message::IpSetUpdate(IpSetUpdate { id: id.clone(), kind: IpSetKind::Net, members })
+    };
+    let net = |n: &str| IpSetMember::Net(n.parse().unwrap());
+    let delta = |added, removed| Message::IpSetDelta(IpSetDelta { id: id.clone(), added, removed });
+    let mut by_set = allow();
+    by_set.src.ip_sets = vec![id.clone()];
+    w.felix.apply(vec![set(vec![net("192.0.2.1/32")])]);
+    w.ingress(vec![by_set]);
+    assert_eq!(w.passes(), BTreeSet::new());
+    let both = [net("10.65.0.2/32"), net("fd00:65::2/128")];
+    assert_eq!(w.felix.apply(vec![delta(both.to_vec(), vec![])]), 2, "one message for each family");
+    assert_eq!(w.passes().len(), 3);
+    w.felix.apply(vec![delta(vec![net("10.65.0.0/24"), net("fd00:65::/64")], both.to_vec())]);
+    assert_eq!(w.passes().len(), 3);
+    w.felix.apply(vec![delta(vec![], vec![net("10.65.0.0/24"), net("fd00:65::/64")])]);
+    assert_eq!(w.passes(), BTreeSet::new());
+
+    // A named port, beside numbers.
+    let named: felix_message::IpSetId = "n:http".into();
+    let members = [(w.b.v4, 6, PORT), (w.b.v6, 6, PORT)].map(|(a, p, n)| IpSetMember::IpPort(a, p, n));
+    let mut by_name = proto("TCP");
+    by_name.dst.named_port_sets = vec![named.clone()];
+    by_name.dst.ports = vec![range(22, 22)];
+    w.felix.apply(vec![Message::IpSetUpdate(IpSetUpdate {
+        id: named,
+        kind: IpSetKind::IpPort,
+        members: members.to_vec(),
+    })]);
+    w.ingress(vec![by_name.clone()]);
+    assert_eq!(w.passes(), BTreeSet::from(["tcp"]));
+    by_name.dst.not_named_port_sets = std::mem::take(&mut by_name.dst.named_port_sets);
+    by_name.dst.not_ports = std::mem::take(&mut by_name.dst.ports);
+    w.ingress(vec![by_name]);
+    assert_eq!(w.passes(), BTreeSet::new());
+}
+
+#[test]
+fn icmp_types_match_in_their_family() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let icmp = |name: &str, icmp_type, code| Rule {
+        icmp: Some(felix_message::Icmp { icmp_type, code }),
+        ..proto(name)
+    };
+    w.ingress(vec![icmp("ICMP", 8, Some(0)), icmp("ICMPv6", 128, None)]);
+    assert_eq!(w.passes(), BTreeSet::from(["icmp"]));
+    w.ingress(vec![icmp("ICMP", 8, Some(1)), icmp("ICMPv6", 129, None)]);
+    assert_eq!(w.passes(), BTreeSet::new());
+    let not = |name: &str, icmp_type, code| Rule {
+        not_icmp: Some(felix_message::Icmp { icmp_type, code }),
+        ..proto(name)
+    };
+    w.ingress(vec![not("ICMP", 8, Some(1)), not("ICMPv6", 129, None)]);
+    assert_eq!(w.passes(), BTreeSet::from(["icmp"]));
+}
+
+#[test]
+fn an_interface_without_an_endpoint_is_closed() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let c = Pod::new(&w.host, 4);
+    w.host.must(&format!("ip route add {}/32 dev {}", c.v4, c.interface));
+    w.host.must(&format!("sysctl -qw net.ipv4.conf.{}.proxy_arp=1", c.interface));
+    assert!(!ping(&c.ns, w.b.v4), "from an unknown workload");
+    assert!(!ping(&w.a.ns, c.v4), "to an unknown workload");
+    w.felix.apply(vec![c.endpoint(vec![], &["open"])]);
+    assert!(ping(&c.ns, w.b.v4));
+    // A profile that nobody defined allows nothing.
+    w.felix.apply(vec![c.endpoint(vec![], &["missing"])]);
+    assert!(!ping(&c.ns, w.b.v4));
+    w.felix.apply(vec![Message::WorkloadEndpointRemove(c.key())]);
+    assert!(!ping(&c.ns, w.b.v4));
+    let routes = w.host.must("ip route; ip -6 route");
+    assert!(!routes.contains("10.65.0.4") && !routes.contains("fd00:65::4"), "{routes}");
+}
+
+#[test]
+fn a_workload_cannot_send_from_a_strange_address() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    w.a.ns.must("ip addr add 10.65.0.77/32 dev eth0 && ip route change default via 169.254.1.1 dev eth0 src 10.65.0.77");
+    assert!(!ping(&w.a.ns, w.b.v4));
+    let dropped = w.host.must("nft list chain ip calico raw-cali-PREROUTING");
+    let counted = dropped.lines().any(|l| l.contains("fib saddr") && !l.contains("packets 0 "));
+    assert!(counted, "{dropped}");
+}
+
+#[test]
+fn pools_with_nat_outgoing_are_masqueraded_outside_pools() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let out = Namespace::new();
+    lab::run(&format!(
+        "ip link add ext0 netns {h} type veth peer name eth0 netns {o} && \
+         ip -n {h} addr add 192.0.2.1/24 dev ext0 && ip -n {h} link set ext0 up && \
+         ip -n {o} addr add 192.0.2.2/24 dev eth0 && ip -n {o} link set eth0 up",
+        h = w.host.0,
+        o = out.0
+    ));
+    // Outside knows no way back to the pool: without masquerading no answer.
+    let to = "192.0.2.2".parse().unwrap();
+    assert!(!ping(&w.a.ns, to));
+    let never = felix_message::EncapMode::Never;
+    let pool = IpPool { masquerade: true, ipip_mode: never, vxlan_mode: never };
+    w.felix.apply(vec![Message::PoolUpdate("10.65.0.0/16".parse().unwrap(), pool)]);
+    assert!(ping(&w.a.ns, to));
+    assert!(ping(&w.a.ns, w.b.v4));
+}
+
+#[test]
+fn an_interface_may_come_after_its_endpoint() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let c = Pod::new(&w.host, 5);
+    let message = c.endpoint(vec![], &["open"]);
+    w.host.must(&format!("ip link set {} down", c.interface));
+    w.felix.apply(vec![message]);
+    assert!(!ping(&c.ns, w.b.v4));
+    w.host.must(&format!("ip link set {} up", c.interface));
+    eventually("the pod is reached after its interface came up", || ping(&c.ns, w.b.v4));
+    let proxy = w.host.must(&format!("sysctl -n net.ipv4.conf.{}.proxy_arp", c.interface));
+    assert_eq!(proxy.trim(), "1");
+}
+
+#[test]
+fn a_restart_over_an_equal_state_writes_nothing() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let id: felix_message::IpSetId = "s:x".into();
+    let nets = ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/1", "fd00::/8"];
+    let set = IpSetUpdate {
+        id: id.clone(),
+        kind: IpSetKind::Net,
+        members: nets.map(|n| IpSetMember::Net(n.parse().unwrap())).to_vec(),
+    };
+    let mut rule = proto("TCP");
+    rule.src.ip_sets = vec![id];
+    rule.dst.ports = vec![PortRange { first: 1, last: 2 }, PortRange { first: 9, last: 9 }];
+    let state = |w: &World| {
+        vec![
+            Message::IpSetUpdate(set.clone()),
+            policy("p", vec![rule.clone(), deny()], vec![]),
+            profile("open", vec![allow()], vec![allow()]),
+            w.a.endpoint(vec![], &["open"]),
+            w.b.endpoint(vec![tier(&["p"], &[])], &["open"]),
+            Message::InSync,
+        ]
+    };
+    w.felix.apply(state(&w));
+    let before = w.host.must("nft -a list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'");
+    let felix = Felix::start(&w.host, Config::default());
+    assert_eq!(felix.apply(state(&w)), 0);
+    let after = w.host.must("nft -a list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'");
+    assert_eq!(before, after);
+}
+
+#[test]
+fn before_the_datastore_is_in_sync_nothing_is_written() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    w.ingress(vec![deny()]);
+    let felix = Felix::start(&w.host, Config::default());
+    felix.send(vec![profile("open", vec![], vec![])]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(w.passes(), BTreeSet::new());
+    assert!(ping(&w.b.ns, w.a.v4), "the old rules stand");
+}
+
+#[test]
+fn drift_is_mended() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    w.ingress(vec![deny()]);
+    // Chains in whatever order they were made.
+    let list = "nft list table ip calico | sed 's/packets [0-9]* bytes [0-9]*//' | sort";
+    let before = w.host.must(list);
+    for damage in [
+        "nft flush chain ip calico filter-cali-pi-gnp/p",
+        "nft insert rule ip calico filter-cali-to-wl-dispatch accept",
+        "nft delete element ip calico filter-cali-to-wl-dispatch '{ \"cali2pod\" }'",
+        "nft add element ip calico cali40this-host '{ 192.0.2.9 }'",
+        "nft add chain ip calico foreign",
+        "nft delete table ip calico",
+        "nft flush ruleset",
+    ] {
+        w.host.must(damage);
+        eventually(damage, || {
+            let (ok, text) = w.host.exec(list);
+            ok && text == before
+        });
+    }
+    w.host.must("ip route del 10.65.0.2/32 dev cali2pod");
+    eventually("the route is back", || w.host.must("ip route").contains("10.65.0.2 dev cali2pod"));
+}
+
+#[test]
+fn no_ping_is_lost_and_none_leaks_while_policy_changes_and_felix_restarts() {
+    if !ready() {
+        return;
+    }
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let w = world();
+    let c = Pod::new(&w.host, 6);
+    let closed = || c.endpoint(vec![tier(&["closed"], &[])], &["open"]);
+    w.felix.apply(vec![policy("closed", vec![deny()], vec![]), closed()]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (lost, leaked, sent) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut threads = Vec::new();
+    for to in [w.b.v4, w.b.v6] {
+        let (stop, lost, sent) = (stop.clone(), lost.clone(), sent.clone());
+        threads.push(w.a.ns.inside(move || {
+            while !stop.load(Ordering::Relaxed) {
+                // A new socket, so a new connection, for every packet: no established flow hides a gap.
+                if !Pinger::new(to).ping(Duration::from_secs(1)) {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+                sent.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }));
+    }
+    for to in [c.v4, c.v6] {
+        let (stop, leaked) = (stop.clone(), leaked.clone());
+        threads.push(w.a.ns.inside(move || {
+            while !stop.load(Ordering::Relaxed) {
+                if Pinger::new(to).ping(Duration::from_millis(2)) {
+                    leaked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    let World { mut felix, a, b, host, .. } = w;
+    for round in 0..200_u32 {
+        // Always allows the ping, in a shape that changes.
+        let mut rules: Vec<Rule> = (0..rand::random_range(0..4))
+            .map(|_| {
+                let mut r = Rule { action: Action::Deny, ..proto("TCP") };
+                let first = rand::random_range(1..1000);
+                r.dst.ports = vec![PortRange { first, last: first + 5 }];
+                r
+            })
+            .collect();
+        rules.push(allow());
+        let mut messages = vec![policy("p", rules, vec![]), b.endpoint(vec![tier(&["p"], &[])], &["open"])];
+        if round % 20 == 19 {
+            felix.stop();
+            felix = Felix::start(&host, Config::default());
+            messages.extend([
+                profile("open", vec![allow()], vec![allow()]),
+                policy("closed", vec![deny()], vec![]),
+                a.endpoint(vec![], &["open"]),
+                closed(),
+                Message::InSync,
+            ]);
+        }
+        felix.apply(messages);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    stop.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    let figures = [&sent, &lost, &leaked].map(|n| n.load(Ordering::Relaxed));
+    assert!(figures[0] > 200, "{figures:?}");
+    assert_eq!(figures[1..], [0, 0], "lost, leaked of {}", figures[0]);
 }

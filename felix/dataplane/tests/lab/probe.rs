@@ -1,0 +1,162 @@
+//! Packets from one namespace to another: ICMP, TCP, UDP.
+#![allow(dead_code)]
+
+use std::io::{Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Namespace;
+
+const WAIT: Duration = Duration::from_millis(300);
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(*c.get(1).unwrap_or(&0))).sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A socket that sends echo requests.
+pub struct Pinger {
+    socket: Socket,
+    to: IpAddr,
+    id: u16,
+    seq: u16,
+}
+
+impl Pinger {
+    /// Opens it in the calling thread's namespace.
+    pub fn new(to: IpAddr) -> Self {
+        let (domain, protocol) = match to {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let socket = Socket::new(domain, Type::RAW, Some(protocol)).expect("raw socket");
+        Self { socket, to, id: rand::random(), seq: 0 }
+    }
+
+    /// One request; true where the answer came in time.
+    pub fn ping(&mut self, wait: Duration) -> bool {
+        self.seq = self.seq.wrapping_add(1);
+        let (request, reply) = if self.to.is_ipv4() { (8_u8, 0_u8) } else { (128, 129) };
+        let mut packet = vec![request, 0, 0, 0];
+        packet.extend_from_slice(&self.id.to_be_bytes());
+        packet.extend_from_slice(&self.seq.to_be_bytes());
+        packet.extend_from_slice(b"calico");
+        if self.to.is_ipv4() {
+            let sum = checksum(&packet);
+            packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        }
+        if self.socket.send_to(&packet, &SocketAddr::new(self.to, 0).into()).is_err() {
+            return false;
+        }
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            let mut buf = [MaybeUninit::<u8>::uninit(); 1500];
+            let Ok(n) = self.socket.recv(&mut buf) else { continue };
+            #[allow(unsafe_code)]
+            // SAFETY: recv wrote the first n bytes.
+            let bytes: Vec<u8> = buf[..n].iter().map(|b| unsafe { b.assume_init() }).collect();
+            let body = if self.to.is_ipv4() { bytes.get(20..).unwrap_or(&[]) } else { &bytes[..] };
+            if body.first() == Some(&reply)
+                && body.get(4..6) == Some(&self.id.to_be_bytes()[..])
+                && body.get(6..8) == Some(&self.seq.to_be_bytes()[..])
+            {
+                return true;
+            }
+        }
+    }
+}
+
+/// A server that answers TCP and UDP on a port until it is dropped.
+pub struct Server {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(ns: &Namespace, port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for any in ["0.0.0.0", "::"] {
+            let addr = SocketAddr::new(any.parse().unwrap(), port);
+            let halt = stop.clone();
+            let (ready, started) = std::sync::mpsc::channel();
+            threads.push(ns.inside(move || {
+                let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+                if addr.is_ipv6() {
+                    socket.set_only_v6(true).unwrap();
+                }
+                socket.bind(&addr.into()).unwrap();
+                socket.listen(64).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let listener: TcpListener = socket.into();
+                let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None).unwrap();
+                if addr.is_ipv6() {
+                    socket.set_only_v6(true).unwrap();
+                }
+                socket.bind(&addr.into()).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let udp: UdpSocket = socket.into();
+                ready.send(()).unwrap();
+                let mut buf = [0; 64];
+                while !halt.load(Ordering::Relaxed) {
+                    if let Ok((mut s, _)) = listener.accept() {
+                        let _ = s.write_all(b"x");
+                    }
+                    while let Ok((n, from)) = udp.recv_from(&mut buf) {
+                        let _ = udp.send_to(&buf[..n], from);
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }));
+            started.recv().unwrap();
+        }
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for t in self.threads.drain(..) {
+            let _ = t.join();
+        }
+    }
+}
+
+pub fn ping(ns: &Namespace, to: IpAddr) -> bool {
+    ns.inside(move || Pinger::new(to).ping(WAIT)).join().unwrap()
+}
+
+pub fn tcp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
+    ns.inside(move || {
+        let Ok(mut s) = TcpStream::connect_timeout(&SocketAddr::new(to, port), WAIT) else { return false };
+        let _ = s.set_read_timeout(Some(WAIT));
+        s.read_exact(&mut [0]).is_ok()
+    })
+    .join()
+    .unwrap()
+}
+
+pub fn udp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
+    ns.inside(move || {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let s = UdpSocket::bind(any).unwrap();
+        s.set_read_timeout(Some(WAIT)).unwrap();
+        s.send_to(b"x", SocketAddr::new(to, port)).is_ok() && s.recv_from(&mut [0; 8]).is_ok()
+    })
+    .join()
+    .unwrap()
+}
