@@ -24,6 +24,9 @@ pub struct NetConf {
     #[serde(deserialize_with = "null")]
     pub mtu: u32,
     pub require_mtu_file: bool,
+    /// Queues of each end of the pair, for sending and for receiving; 0 is 1.
+    #[serde(deserialize_with = "null")]
+    pub num_queues: u32,
 
     #[serde(deserialize_with = "null")]
     pub nodename: String,

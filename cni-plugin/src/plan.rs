@@ -38,6 +38,8 @@ pub struct NetworkPlan {
     pub pod_mac: [u8; 6],
     /// Bytes.
     pub mtu: u32,
+    /// Of each end, for sending and for receiving.
+    pub queues: u32,
     pub addresses: Vec<IpNet>,
     /// In order: the way to a next hop before the routes that use it.
     pub pod_routes: Vec<PlannedRoute>,
@@ -124,6 +126,7 @@ pub fn pair(conf: &NetConf, w: &Workload, mtu: u32) -> NetworkPlan {
         pod_ifname: w.endpoint.clone(),
         pod_mac: pod_mac(&w.container_id, &w.endpoint),
         mtu,
+        queues: conf.num_queues.max(1),
         addresses: Vec::new(),
         pod_routes: Vec::new(),
         pod_sysctls: Vec::new(),

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use libcalico_net::cidr::IpNet;
 
-use self::netlink::{Link, Netlink, NetlinkError};
+use self::netlink::{End, Link, Netlink, NetlinkError};
 use self::netns::NetNs;
 use crate::error::{CniError, Code};
 use crate::plan::{HOST_MAC, NetworkPlan, mac_text};
@@ -60,8 +60,9 @@ fn open() -> Result<Netlink> {
 /// reads them when it comes up).
 pub fn make_pair(plan: &NetworkPlan, ns: &NetNs) -> Result<()> {
     let mut host = open()?;
+    let end = |name, mac| End { name, mac, mtu: plan.mtu, queues: plan.queues };
     let create = |host: &mut Netlink| {
-        host.create_veth(&plan.host_ifname, HOST_MAC, plan.mtu, &plan.pod_ifname, plan.pod_mac, ns.fd())
+        host.create_veth(end(&plan.host_ifname, HOST_MAC), end(&plan.pod_ifname, plan.pod_mac), ns.fd())
     };
     match create(&mut host) {
         Err(e) if e.exists() => {

@@ -60,6 +60,30 @@ pub struct Link {
     pub is_veth: bool,
 }
 
+/// One end of a pair that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    pub name: &'a str,
+    pub mac: [u8; 6],
+    /// Bytes.
+    pub mtu: u32,
+    pub queues: u32,
+}
+
+impl End<'_> {
+    fn message(self) -> LinkMessage {
+        let mut m = LinkMessage::default();
+        m.attributes = vec![
+            LinkAttribute::IfName(self.name.to_owned()),
+            LinkAttribute::Mtu(self.mtu),
+            LinkAttribute::Address(self.mac.to_vec()),
+            LinkAttribute::NumTxQueues(self.queues),
+            LinkAttribute::NumRxQueues(self.queues),
+        ];
+        m
+    }
+}
+
 /// A socket to the kernel.
 pub struct Netlink {
     socket: Socket,
@@ -117,27 +141,10 @@ impl Netlink {
     }
 
     /// Makes a pair, both ends down: one here, one in the namespace `peer_ns`.
-    pub fn create_veth(
-        &mut self,
-        name: &str,
-        mac: [u8; 6],
-        mtu: u32,
-        peer_name: &str,
-        peer_mac: [u8; 6],
-        peer_ns: RawFd,
-    ) -> Result<()> {
-        let end = |name: &str, mac: [u8; 6]| {
-            let mut m = LinkMessage::default();
-            m.attributes = vec![
-                LinkAttribute::IfName(name.to_owned()),
-                LinkAttribute::Mtu(mtu),
-                LinkAttribute::Address(mac.to_vec()),
-            ];
-            m
-        };
-        let mut peer = end(peer_name, peer_mac);
+    pub fn create_veth(&mut self, end: End<'_>, peer: End<'_>, peer_ns: RawFd) -> Result<()> {
+        let mut peer = peer.message();
         peer.attributes.push(LinkAttribute::NetNsFd(peer_ns));
-        let mut link = end(name, mac);
+        let mut link = end.message();
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
