@@ -1,0 +1,253 @@
+//! How long the calculation takes and how much it keeps, at the sizes where upstream's benchmarks measure it.
+//!
+//! Each workload is named in full. Time is what the calculation takes: inputs are made before the clock runs. Memory is
+//! the heap that is live after the flush, without the inputs, counted by the allocator below; the peak has the
+//! messages in it. Shapes follow upstream's `BenchmarkSnapshot200Local…`: endpoints with five labels of 10 to 40 values
+//! and one of 30 marker labels, in 100 namespaces; policies that select by marker with five rules by marker; network
+//! sets of 1 to 1,000 addresses with a policy each that applies everywhere.
+
+#![allow(unsafe_code)] // the counting allocator
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use felix_calc::{CalcGraph, Config};
+use felix_message::Message;
+use ipnet::{IpNet, Ipv4Net};
+use libcalico_api::profile::{Profile, ProfileSpec};
+use libcalico_api::{Kind, Object, Resource};
+use libcalico_model::backend::{NetworkSet, Policy, ProfileRules, Rule, WorkloadEndpoint};
+use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use libcalico_model::{Key, PolicyKind, Revision, SyncStatus, Update, Value};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn add(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; only sizes are counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NAMESPACES: usize = 100;
+const LOCAL: &str = "localhost";
+
+fn update(key: Key, value: Value) -> Update {
+    Update { key, value: Some(value), revision: Revision::default() }
+}
+
+fn marker(i: usize) -> String {
+    format!("calico/Marker-{}", i % 30)
+}
+
+fn endpoint_key(host: &str, i: usize) -> Key {
+    Key::WorkloadEndpoint(WorkloadEndpointKey {
+        host: host.to_owned(),
+        orchestrator: "k8s".to_owned(),
+        workload: format!("wep-{i}"),
+        endpoint: "eth0".to_owned(),
+    })
+}
+
+fn endpoint(host: &str, i: usize, seed: usize) -> Update {
+    let mut labels: BTreeMap<String, String> =
+        [10, 11, 20, 30, 40].iter().map(|n| (format!("one-in-{n}"), format!("value-{}", seed % n))).collect();
+    labels.insert(marker(seed), "true".to_owned());
+    let value = WorkloadEndpoint {
+        state: "active".to_owned(),
+        name: format!("cali{i}"),
+        labels,
+        profile_ids: vec![format!("kns.namespace-{}", i % NAMESPACES)],
+        ipv4_nets: vec![Ipv4Net::from(Ipv4Addr::from(0x0a00_0001 + seed as u32))],
+        ..WorkloadEndpoint::default()
+    };
+    update(endpoint_key(host, i), Value::WorkloadEndpoint(Arc::new(value)))
+}
+
+fn policy(name: String, selector: String, sources: impl Iterator<Item = String>) -> Update {
+    let rule = |src_selector| Rule { action: "allow".to_owned(), src_selector, ..Rule::default() };
+    let value = Policy {
+        tier: "default".to_owned(),
+        selector,
+        inbound_rules: sources.map(rule).collect(),
+        ..Policy::default()
+    };
+    let key = PolicyKey { kind: PolicyKind::GlobalNetworkPolicy, namespace: String::new(), name };
+    update(Key::Policy(key), Value::Policy(Arc::new(value)))
+}
+
+fn tag_policy(i: usize) -> Update {
+    let sources = (0..5).map(move |j| format!("has({})", marker(i + j)));
+    policy(format!("tag-pol-{i}"), format!("has({})", marker(i)), sources)
+}
+
+fn namespace(i: usize) -> [Update; 2] {
+    let name = format!("kns.namespace-{i}");
+    let mut profile: Profile = Object::default();
+    profile.metadata.name.clone_from(&name);
+    let label = ("pcns.projectcalico.org/name".to_owned(), format!("namespace-{i}"));
+    profile.spec = ProfileSpec { labels_to_apply: [label].into(), ..ProfileSpec::default() };
+    [
+        update(Key::resource(Kind::Profile, "", name.as_str()), Resource::from(profile).into()),
+        update(Key::ProfileRules(name), Value::ProfileRules(Arc::new(ProfileRules::default()))),
+    ]
+}
+
+fn network_set(i: usize, next: &mut u32) -> [Update; 2] {
+    const SIZES: [usize; 10] = [1, 1, 1, 1, 2, 3, 4, 5, 100, 1000];
+    let name = format!("network-set-{i}");
+    let size = SIZES[i % SIZES.len()];
+    let nets = (0..size)
+        .map(|_| {
+            *next += 1;
+            IpNet::from(std::net::IpAddr::V4(Ipv4Addr::from(*next)))
+        })
+        .collect();
+    let labels = [("network-set-name".to_owned(), name.clone())].into();
+    let set = NetworkSet { nets, labels, ..NetworkSet::default() };
+    let source = format!("network-set-name == '{name}'");
+    [
+        update(Key::NetworkSet(name), Value::NetworkSet(Arc::new(set))),
+        policy(format!("network-set-pol-{i}"), "all()".to_owned(), std::iter::once(source)),
+    ]
+}
+
+/// A calculation with a clock that runs only while it works.
+struct Bench {
+    graph: CalcGraph,
+    out: Vec<Message>,
+    spent: Duration,
+    messages: usize,
+    base: usize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let base = LIVE.load(Ordering::Relaxed);
+        PEAK.store(base, Ordering::Relaxed);
+        let graph = CalcGraph::new(Config { hostname: LOCAL.to_owned(), ..Config::default() });
+        Self { graph, out: Vec::new(), spent: Duration::ZERO, messages: 0, base }
+    }
+
+    /// Feeds updates in pieces, so that not all of the input is in memory at a time.
+    fn feed(&mut self, mut updates: impl Iterator<Item = Update>) {
+        loop {
+            let piece: Vec<Update> = updates.by_ref().take(5_000).collect();
+            if piece.is_empty() {
+                return;
+            }
+            let start = Instant::now();
+            piece.into_iter().for_each(|u| self.graph.on_update(u));
+            self.spent += start.elapsed();
+        }
+    }
+
+    fn flush(&mut self) {
+        let start = Instant::now();
+        self.graph.on_status(SyncStatus::InSync);
+        self.graph.flush(&mut self.out);
+        self.spent += start.elapsed();
+        self.messages += self.out.len();
+        self.out.clear();
+    }
+
+    fn report(&self, name: &str) {
+        let mib = |bytes: usize| bytes.saturating_sub(self.base) as f64 / f64::from(1 << 20);
+        let (live, peak) = (LIVE.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+        println!(
+            "{name}: {:.3} s, live heap {:.0} MiB, peak {:.0} MiB, {} messages, {:?}",
+            self.spent.as_secs_f64(),
+            mib(live),
+            mib(peak),
+            self.messages,
+            self.graph.stats(),
+        );
+    }
+}
+
+fn tag_snapshot() -> Bench {
+    let mut bench = Bench::new();
+    bench.feed((0..10_000).map(tag_policy));
+    bench.feed((0..NAMESPACES).flat_map(namespace));
+    bench.feed((0..250_000).map(|i| endpoint("remotehost", i, i)));
+    bench.feed((0..200).map(|i| endpoint(LOCAL, i, 250_000 + i)));
+    bench.flush();
+    bench
+}
+
+fn latency(name: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |q: usize| times.get(times.len() * q / 100).map_or(0.0, Duration::as_secs_f64) * 1e6;
+    println!("{name}: median {:.0} µs, p99 {:.0} µs of {}", at(50), at(99), times.len());
+}
+
+fn main() {
+    let mut bench = tag_snapshot();
+    bench.report("snapshot_200_local_250k_total_10k_policies");
+
+    let churn: Vec<Update> =
+        (0..50_000).map(|n| endpoint("remotehost", (n * 7919) % 250_000, 300_000 + n)).collect();
+    let start = Instant::now();
+    for batch in churn.chunks(100) {
+        batch.iter().for_each(|u| bench.graph.on_update(u.clone()));
+        bench.graph.flush(&mut bench.out);
+    }
+    let rate = 50_000.0 / start.elapsed().as_secs_f64();
+    println!(
+        "endpoint_churn_50k_updates_in_batches_of_100_among_250k: {rate:.0} updates/s, {} messages",
+        bench.out.len()
+    );
+    bench.out.clear();
+
+    let one = |bench: &mut Bench, u: Update| {
+        let start = Instant::now();
+        bench.graph.on_update(u);
+        bench.graph.flush(&mut bench.out);
+        bench.out.clear();
+        start.elapsed()
+    };
+    let times = (0..500).map(|n| one(&mut bench, endpoint("remotehost", n, 400_000 + n))).collect();
+    latency("one_endpoint_changed_among_250k", times);
+    let times = (0..200).map(|n| one(&mut bench, tag_policy(20_000 + n))).collect();
+    latency("one_policy_more_among_10k_on_200_local", times);
+    let fresh = |n: usize| {
+        let source =
+            format!("one-in-40 == 'value-{}' && pcns.projectcalico.org/name == 'namespace-{n}'", n % 40);
+        policy(format!("fresh-{n}"), "all()".to_owned(), std::iter::once(source))
+    };
+    let times = (0..100).map(|n| one(&mut bench, fresh(n))).collect();
+    latency("one_policy_with_a_new_selector_among_250k_endpoints", times);
+    drop(bench);
+
+    let mut bench = Bench::new();
+    let mut next = 0x0b00_0000;
+    bench.feed((0..NAMESPACES).flat_map(namespace));
+    bench.feed((0..10_000).map(|i| endpoint("remotehost", i, i)));
+    bench.feed((0..10_000).flat_map(|i| network_set(i, &mut next)));
+    bench.feed((0..200).map(|i| endpoint(LOCAL, i, 250_000 + i)));
+    bench.flush();
+    bench.report("snapshot_200_local_10k_total_10k_network_sets_with_policies");
+}
