@@ -36,7 +36,7 @@ pub async fn run(args: &DeleteArgs, global: &Global) -> Result<()> {
         match result {
             Ok(()) => outcome.done(format!("{}({})", t.kind, t.name)),
             Err(Failed::Missing(_)) if args.skip_not_exists => {
-                outcome.done(format!("{}({})", t.kind, t.name))
+                outcome.done(format!("{}({})", t.kind, t.name));
             }
             Err(Failed::Missing(e) | Failed::Other(e)) => outcome.failed(e),
         }

@@ -1,4 +1,4 @@
-//! `BGPConfiguration` of `projectcalico.org/v3`: type, defaults and validation.
+//! `BGPConfiguration` of `projectcalico.org/v3`: how every node speaks BGP, or (`node.NAME`) one node.
 
 use libcalico_net::cidr::Family;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type BGPConfiguration = Object<BGPConfigurationSpec, NoStatus>;
 
-/// `BGPConfigurationSpec` of BGPConfiguration.
+/// What the daemons of the cluster or of one node do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPConfigurationSpec {
@@ -89,7 +89,7 @@ pub struct BGPConfigurationSpec {
     pub service_load_balancer_ips: Vec<ServiceCidr>,
 }
 
-/// `ServiceCidr` of BGPConfiguration.
+/// One announced range.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceCidr {
@@ -98,7 +98,7 @@ pub struct ServiceCidr {
     pub cidr: Option<String>,
 }
 
-/// `PrefixAdvertisement` of BGPConfiguration.
+/// A prefix and the communities it is announced with, by value or by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PrefixAdvertisement {
@@ -108,7 +108,7 @@ pub struct PrefixAdvertisement {
     pub communities: Vec<String>,
 }
 
-/// `Community` of BGPConfiguration.
+/// A name for a community.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Community {
@@ -120,7 +120,7 @@ pub struct Community {
     pub value: Option<String>,
 }
 
-/// Values of `BindMode`.
+/// Addresses that the daemon listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BindMode {
     None,

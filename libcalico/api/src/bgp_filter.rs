@@ -1,4 +1,4 @@
-//! `BGPFilter` of `projectcalico.org/v3`: type, defaults and validation.
+//! `BGPFilter` of `projectcalico.org/v3`: rules that routes pass on their way in or out of a BGP session.
 
 use libcalico_net::cidr::Family;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type BGPFilter = Object<BGPFilterSpec, NoStatus>;
 
-/// `BGPFilterSpec` of BGPFilter.
+/// Rules by direction and family; the first that matches decides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPFilterSpec {
@@ -26,7 +26,7 @@ pub struct BGPFilterSpec {
     pub import_v6: Vec<BGPFilterRule>,
 }
 
-/// `BGPFilterRule` of BGPFilter.
+/// One rule: all given matches must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPFilterRule {
@@ -54,13 +54,13 @@ pub struct BGPFilterRule {
     pub source: Option<Source>,
 }
 
-/// Values of `Source`.
+/// Where a route came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Source {
     RemotePeers,
 }
 
-/// `PrefixLength` of BGPFilter.
+/// Bounds for the prefix length of matching routes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PrefixLength {
@@ -70,7 +70,7 @@ pub struct PrefixLength {
     pub min: Option<i32>,
 }
 
-/// Values of `PeerType`.
+/// Kind of session: other or own AS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PeerType {
     #[serde(rename = "eBGP")]
@@ -79,7 +79,7 @@ pub enum PeerType {
     IBGP,
 }
 
-/// `Operation` of BGPFilter.
+/// One change of an accepted route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Operation {
@@ -91,7 +91,7 @@ pub struct Operation {
     pub set_priority: Option<SetPriority>,
 }
 
-/// `SetPriority` of BGPFilter.
+/// Sets the kernel metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SetPriority {
@@ -99,7 +99,7 @@ pub struct SetPriority {
     pub value: Option<i32>,
 }
 
-/// `PrependAsPath` of BGPFilter.
+/// Puts AS numbers before the path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PrependAsPath {
@@ -107,7 +107,7 @@ pub struct PrependAsPath {
     pub prefix: Vec<AsNumber>,
 }
 
-/// `AddCommunity` of BGPFilter.
+/// Adds a community.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AddCommunity {
@@ -115,7 +115,7 @@ pub struct AddCommunity {
     pub value: Option<String>,
 }
 
-/// Values of `MatchOperator`.
+/// How a route's prefix relates to `cidr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MatchOperator {
     Equal,
@@ -124,7 +124,7 @@ pub enum MatchOperator {
     NotIn,
 }
 
-/// `CommunityMatch` of BGPFilter.
+/// Communities of which a route must have one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CommunityMatch {
@@ -132,7 +132,7 @@ pub struct CommunityMatch {
     pub values: Vec<String>,
 }
 
-/// Values of `Action`.
+/// What happens to a route that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Action {
     Accept,

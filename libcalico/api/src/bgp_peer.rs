@@ -1,4 +1,4 @@
-//! `BGPPeer` of `projectcalico.org/v3`: type, defaults and validation.
+//! `BGPPeer` of `projectcalico.org/v3`: a BGP session beside the node-to-node mesh.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type BGPPeer = Object<BGPPeerSpec, NoStatus>;
 
-/// `BGPPeerSpec` of BGPPeer.
+/// Who peers with whom, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPPeerSpec {
@@ -75,14 +75,14 @@ pub struct BGPPeerSpec {
     pub ttl_security: Option<i32>,
 }
 
-/// Values of `SourceAddress`.
+/// Address that a session starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SourceAddress {
     UseNodeIP,
     None,
 }
 
-/// Values of `NextHopMode`.
+/// Next hop of announced routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NextHopMode {
     Auto,

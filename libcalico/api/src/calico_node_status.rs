@@ -1,4 +1,4 @@
-//! `CalicoNodeStatus` of `projectcalico.org/v3`: type, defaults and validation.
+//! `CalicoNodeStatus` of `projectcalico.org/v3`: a request for a node's BGP state, and the answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type CalicoNodeStatus = Object<CalicoNodeStatusSpec, CalicoNodeStatusStatus>;
 
-/// `CalicoNodeStatusStatus` of CalicoNodeStatus.
+/// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CalicoNodeStatusStatus {
@@ -23,7 +23,7 @@ pub struct CalicoNodeStatusStatus {
     pub routes: Option<RoutesStatus>,
 }
 
-/// `RoutesStatus` of CalicoNodeStatus.
+/// The BGP daemon's routes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoutesStatus {
@@ -33,7 +33,7 @@ pub struct RoutesStatus {
     pub routes_v6: Vec<RouteStatus>,
 }
 
-/// `RouteStatus` of CalicoNodeStatus.
+/// One route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteStatus {
@@ -49,14 +49,14 @@ pub struct RouteStatus {
     pub r#type: Option<RouteType>,
 }
 
-/// Values of `RouteType`.
+/// Whether the kernel has the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RouteType {
     FIB,
     RIB,
 }
 
-/// `LearnedFrom` of CalicoNodeStatus.
+/// Where a route came from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LearnedFrom {
@@ -66,7 +66,7 @@ pub struct LearnedFrom {
     pub source_type: Option<SourceType>,
 }
 
-/// Values of `SourceType`.
+/// Kind of source of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SourceType {
     Kernel,
@@ -76,7 +76,7 @@ pub enum SourceType {
     BGPPeer,
 }
 
-/// `BgpStatus` of CalicoNodeStatus.
+/// Sessions and their counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpStatus {
@@ -94,7 +94,7 @@ pub struct BgpStatus {
     pub peers_v6: Vec<PeerStatus>,
 }
 
-/// `PeerStatus` of CalicoNodeStatus.
+/// One session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PeerStatus {
@@ -108,7 +108,7 @@ pub struct PeerStatus {
     pub r#type: Option<PeerType>,
 }
 
-/// Values of `Type`.
+/// How a session was configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PeerType {
     NodeMesh,
@@ -116,7 +116,7 @@ pub enum PeerType {
     GlobalPeer,
 }
 
-/// Values of `SessionState`.
+/// State of RFC 4271, or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SessionState {
     Idle,
@@ -128,7 +128,7 @@ pub enum SessionState {
     Close,
 }
 
-/// `AgentStatus` of CalicoNodeStatus.
+/// The daemons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AgentStatus {
@@ -138,7 +138,7 @@ pub struct AgentStatus {
     pub bird_v6: Option<BgpDaemonStatus>,
 }
 
-/// `BgpDaemonStatus` of CalicoNodeStatus.
+/// One daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpDaemonStatus {
@@ -154,14 +154,14 @@ pub struct BgpDaemonStatus {
     pub version: Option<String>,
 }
 
-/// Values of `State`.
+/// Whether a daemon is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DaemonState {
     Ready,
     NotReady,
 }
 
-/// `CalicoNodeStatusSpec` of CalicoNodeStatus.
+/// What is asked of which node, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CalicoNodeStatusSpec {
@@ -173,7 +173,7 @@ pub struct CalicoNodeStatusSpec {
     pub update_period_seconds: Option<i32>,
 }
 
-/// Values of `StatusClass`.
+/// Parts of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StatusClass {
     Agent,

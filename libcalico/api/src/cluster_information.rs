@@ -1,4 +1,4 @@
-//! `ClusterInformation` of `projectcalico.org/v3`: type, defaults and validation.
+//! `ClusterInformation` of `projectcalico.org/v3`: what the cluster is. One object, `default`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type ClusterInformation = Object<ClusterInformationSpec, NoStatus>;
 
-/// `ClusterInformationSpec` of ClusterInformation.
+/// Version, identity and readiness of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterInformationSpec {

@@ -5,6 +5,7 @@
 //! `checks`.
 
 mod checks;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,12 @@ use crate::common::{EnabledDisabled, ProgramClusterRoutes, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::Port;
 
+pub use values::*;
+
 /// The whole object.
 pub type FelixConfiguration = Object<FelixConfigurationSpec, NoStatus>;
 
-/// `FelixConfigurationSpec` of FelixConfiguration.
+/// Parameters by name; absent ones have Felix' defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FelixConfigurationSpec {
@@ -593,164 +596,4 @@ pub struct FelixConfigurationSpec {
     /// Parameter `XDPRefreshInterval`, default `90`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp_refresh_interval: Option<String>,
-}
-
-/// `RouteTableRange` of FelixConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RouteTableRange {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<i32>,
-}
-
-/// Values of `PrometheusMetricsClientAuth`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum PrometheusMetricsClientAuth {
-    RequireAndVerifyClientCert,
-    RequireAnyClientCert,
-    VerifyClientCertIfGiven,
-    NoClientCert,
-}
-
-/// Values of `NftablesMode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum NftablesMode {
-    Disabled,
-    Enabled,
-    Auto,
-}
-
-/// Values of `NftablesFlowTableOffload`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum NftablesFlowTableOffload {
-    All,
-    Disabled,
-}
-
-/// Values of `NatOutgoingExclusions`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum NatOutgoingExclusions {
-    IPPoolsOnly,
-    IPPoolsAndHostIPs,
-}
-
-/// Values of `LocalSubnetL2Reachability`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum LocalSubnetL2Reachability {
-    Disabled,
-    PodsAndLoadBalancers,
-}
-
-/// Values of `IptablesBackend`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum IptablesBackend {
-    Legacy,
-    NFT,
-    Auto,
-}
-
-/// `HealthTimeoutOverride` of FelixConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HealthTimeoutOverride {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<String>,
-}
-
-/// Values of `FlowLogsPolicyEvaluationMode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum FlowLogsPolicyEvaluationMode {
-    None,
-    Continuous,
-}
-
-/// `FailsafePort` of FelixConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FailsafePort {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub net: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-}
-
-/// Values of `BpfOverlayHostSourceIP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfOverlayHostSourceIP {
-    TunnelAddress,
-    HostAddress,
-}
-
-/// Values of `BpfJitHardening`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfJitHardening {
-    Auto,
-    Strict,
-}
-
-/// `BpfConntrackTimeouts` of FelixConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BpfConntrackTimeouts {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub creation_grace_period: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub generic_timeout: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub icmp_timeout: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp_established: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp_fins_seen: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp_reset_seen: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp_syn_sent: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub udp_timeout: Option<String>,
-}
-
-/// Values of `BpfConntrackMode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfConntrackMode {
-    Auto,
-    Userspace,
-    BPFProgram,
-}
-
-/// Values of `BpfConntrackLogLevel`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfConntrackLogLevel {
-    Off,
-    Debug,
-}
-
-/// Values of `BpfConnectTimeLoadBalancing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfConnectTimeLoadBalancing {
-    TCP,
-    Enabled,
-    Disabled,
-}
-
-/// Values of `BpfAttachType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum BpfAttachType {
-    TC,
-    TCX,
-    Netkit,
-}
-
-/// Values of `AwsSrcDstCheck`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum AwsSrcDstCheck {
-    DoNothing,
-    Enable,
-    Disable,
 }

@@ -1,4 +1,4 @@
-//! `GlobalNetworkPolicy` of `projectcalico.org/v3`: type, defaults and validation.
+//! `GlobalNetworkPolicy` of `projectcalico.org/v3`: policy for endpoints of any namespace, and for hosts.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::validation::{Checked, Findings};
 /// The whole object.
 pub type GlobalNetworkPolicy = Object<GlobalNetworkPolicySpec, NoStatus>;
 
-/// `GlobalNetworkPolicySpec` of GlobalNetworkPolicy.
+/// Which endpoints, which traffic, in which tier and order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkPolicySpec {

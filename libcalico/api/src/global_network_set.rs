@@ -1,4 +1,4 @@
-//! `GlobalNetworkSet` of `projectcalico.org/v3`: type, defaults and validation.
+//! `GlobalNetworkSet` of `projectcalico.org/v3`: addresses with labels, for policy of any namespace.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type GlobalNetworkSet = Object<GlobalNetworkSetSpec, NoStatus>;
 
-/// `GlobalNetworkSetSpec` of GlobalNetworkSet.
+/// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkSetSpec {

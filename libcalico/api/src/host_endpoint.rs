@@ -1,4 +1,4 @@
-//! `HostEndpoint` of `projectcalico.org/v3`: type, defaults and validation.
+//! `HostEndpoint` of `projectcalico.org/v3`: an interface of a node, or all of them, under policy.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type HostEndpoint = Object<HostEndpointSpec, NoStatus>;
 
-/// `HostEndpointSpec` of HostEndpoint.
+/// Which interface of which node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostEndpointSpec {

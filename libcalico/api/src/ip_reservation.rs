@@ -1,4 +1,4 @@
-//! `IPReservation` of `projectcalico.org/v3`: type, defaults and validation.
+//! `IPReservation` of `projectcalico.org/v3`: addresses that IPAM leaves alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type IPReservation = Object<IPReservationSpec, NoStatus>;
 
-/// `IPReservationSpec` of IPReservation.
+/// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPReservationSpec {

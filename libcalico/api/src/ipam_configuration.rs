@@ -1,4 +1,4 @@
-//! `IPAMConfiguration` of `projectcalico.org/v3`: type, defaults and validation.
+//! `IPAMConfiguration` of `projectcalico.org/v3`: how IPAM gives out addresses. One object, `default`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type IPAMConfiguration = Object<IPAMConfigurationSpec, NoStatus>;
 
-/// `IPAMConfigurationSpec` of IPAMConfiguration.
+/// Rules for blocks and addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPAMConfigurationSpec {

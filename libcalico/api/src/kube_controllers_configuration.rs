@@ -1,4 +1,4 @@
-//! `KubeControllersConfiguration` of `projectcalico.org/v3`: type, defaults and validation.
+//! `KubeControllersConfiguration` of `projectcalico.org/v3`: what the controllers do. One object, `default`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::validation::{Checked, Findings, Path};
 pub type KubeControllersConfiguration =
     Object<KubeControllersConfigurationSpec, KubeControllersConfigurationStatus>;
 
-/// `KubeControllersConfigurationStatus` of KubeControllersConfiguration.
+/// What runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeControllersConfigurationStatus {
@@ -23,7 +23,7 @@ pub struct KubeControllersConfigurationStatus {
     pub running_config: Option<RunningConfig>,
 }
 
-/// `RunningConfig` of KubeControllersConfiguration.
+/// Configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunningConfig {
@@ -41,7 +41,7 @@ pub struct RunningConfig {
     pub prometheus_metrics_port: Option<i32>,
 }
 
-/// `KubeControllersConfigurationSpec` of KubeControllersConfiguration.
+/// Which controllers run, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeControllersConfigurationSpec {
@@ -59,7 +59,7 @@ pub struct KubeControllersConfigurationSpec {
     pub prometheus_metrics_port: Option<i32>,
 }
 
-/// Values of `LogSeverityScreen`.
+/// Lowest severity that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LogSeverityScreen {
     None,
@@ -71,7 +71,7 @@ pub enum LogSeverityScreen {
     Panic,
 }
 
-/// `Controllers` of KubeControllersConfiguration.
+/// Controllers that run; absent is off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Controllers {
@@ -91,7 +91,7 @@ pub struct Controllers {
     pub workload_endpoint: Option<ReconcilingController>,
 }
 
-/// `NodeController` of KubeControllersConfiguration.
+/// Keeps Nodes, host endpoints and IPAM in step with the cluster's nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeController {
@@ -105,7 +105,7 @@ pub struct NodeController {
     pub sync_labels: Option<EnabledDisabled>,
 }
 
-/// `HostEndpointController` of KubeControllersConfiguration.
+/// Host endpoints that are made by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostEndpointController {
@@ -117,7 +117,7 @@ pub struct HostEndpointController {
     pub templates: Vec<HostEndpointTemplate>,
 }
 
-/// `HostEndpointTemplate` of KubeControllersConfiguration.
+/// A host endpoint to make on matching nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostEndpointTemplate {
@@ -139,7 +139,7 @@ pub struct HostEndpointTemplate {
     pub node_selector: Option<String>,
 }
 
-/// `ReconcilingController` of KubeControllersConfiguration.
+/// A controller with nothing to set but how often it compares everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReconcilingController {
@@ -147,7 +147,7 @@ pub struct ReconcilingController {
     pub reconciler_period: Option<String>,
 }
 
-/// `MigrationController` of KubeControllersConfiguration.
+/// Moves old policy names to new ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigrationController {
@@ -155,7 +155,7 @@ pub struct MigrationController {
     pub policy_name_migrator: Option<EnabledDisabled>,
 }
 
-/// `LoadBalancerController` of KubeControllersConfiguration.
+/// Gives addresses to services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancerController {
@@ -163,7 +163,7 @@ pub struct LoadBalancerController {
     pub assign_ips: Option<AssignIPs>,
 }
 
-/// Values of `AssignIPs`.
+/// Services that get an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AssignIPs {
     AllServices,

@@ -1,4 +1,4 @@
-//! `NetworkPolicy` of `projectcalico.org/v3`: type, defaults and validation.
+//! `NetworkPolicy` of `projectcalico.org/v3`: policy for the endpoints of one namespace.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::validation::{Checked, Findings};
 /// The whole object.
 pub type NetworkPolicy = Object<NetworkPolicySpec, NoStatus>;
 
-/// `NetworkPolicySpec` of NetworkPolicy.
+/// Which endpoints of the namespace, which traffic, in which tier and order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicySpec {

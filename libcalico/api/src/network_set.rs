@@ -1,4 +1,4 @@
-//! `NetworkSet` of `projectcalico.org/v3`: type, defaults and validation.
+//! `NetworkSet` of `projectcalico.org/v3`: addresses with labels, for policy of one namespace.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type NetworkSet = Object<NetworkSetSpec, NoStatus>;
 
-/// `NetworkSetSpec` of NetworkSet.
+/// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkSetSpec {

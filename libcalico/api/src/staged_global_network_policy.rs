@@ -1,4 +1,4 @@
-//! `StagedGlobalNetworkPolicy` of `projectcalico.org/v3`: type, defaults and validation.
+//! `StagedGlobalNetworkPolicy` of `projectcalico.org/v3`: a GlobalNetworkPolicy that is counted and reported, not enforced.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::validation::{Checked, Findings};
 /// The whole object.
 pub type StagedGlobalNetworkPolicy = Object<StagedGlobalNetworkPolicySpec, NoStatus>;
 
-/// `StagedGlobalNetworkPolicySpec` of StagedGlobalNetworkPolicy.
+/// As of GlobalNetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedGlobalNetworkPolicySpec {

@@ -1,4 +1,5 @@
-//! `StagedKubernetesNetworkPolicy` of `projectcalico.org/v3`: type, defaults and validation.
+//! `StagedKubernetesNetworkPolicy` of `projectcalico.org/v3`: a Kubernetes NetworkPolicy that is counted and reported, not
+//! enforced.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::validation::{Checked, Findings, Path};
 /// The whole object.
 pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpec, NoStatus>;
 
-/// `StagedKubernetesNetworkPolicySpec` of StagedKubernetesNetworkPolicy.
+/// As of Kubernetes' NetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedKubernetesNetworkPolicySpec {
@@ -27,7 +28,7 @@ pub struct StagedKubernetesNetworkPolicySpec {
     pub staged_action: Option<StagedAction>,
 }
 
-/// `KubernetesIngressRule` of StagedKubernetesNetworkPolicy.
+/// One rule for incoming packets; absent parts match everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesIngressRule {
@@ -37,7 +38,7 @@ pub struct KubernetesIngressRule {
     pub ports: Vec<KubernetesPolicyPort>,
 }
 
-/// `KubernetesEgressRule` of StagedKubernetesNetworkPolicy.
+/// One rule for outgoing packets; absent parts match everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesEgressRule {
@@ -47,7 +48,7 @@ pub struct KubernetesEgressRule {
     pub to: Vec<KubernetesPolicyPeer>,
 }
 
-/// `KubernetesPolicyPeer` of StagedKubernetesNetworkPolicy.
+/// Pods, namespaces, or a range of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesPolicyPeer {
@@ -59,7 +60,7 @@ pub struct KubernetesPolicyPeer {
     pub pod_selector: Option<LabelSelector>,
 }
 
-/// `KubernetesIpBlock` of StagedKubernetesNetworkPolicy.
+/// A range less some others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesIpBlock {
@@ -69,7 +70,7 @@ pub struct KubernetesIpBlock {
     pub except: Vec<String>,
 }
 
-/// `KubernetesPolicyPort` of StagedKubernetesNetworkPolicy.
+/// A port, a range of ports, or a protocol's all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesPolicyPort {

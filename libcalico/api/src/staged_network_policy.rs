@@ -1,4 +1,4 @@
-//! `StagedNetworkPolicy` of `projectcalico.org/v3`: type, defaults and validation.
+//! `StagedNetworkPolicy` of `projectcalico.org/v3`: a NetworkPolicy that is counted and reported, not enforced.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::validation::{Checked, Findings};
 /// The whole object.
 pub type StagedNetworkPolicy = Object<StagedNetworkPolicySpec, NoStatus>;
 
-/// `StagedNetworkPolicySpec` of StagedNetworkPolicy.
+/// As of NetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedNetworkPolicySpec {

@@ -78,11 +78,16 @@ fn note_unknown(
     unknown: &RefCell<Vec<UnknownOrBadField>>,
 ) {
     let Some(Value::Object(map)) = value else { return };
+    let allowed = || {
+        let mut names: Vec<String> = fields.iter().map(|f| (*f).to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
     for key in map.keys().filter(|k| !fields.contains(&k.as_str())) {
         unknown.borrow_mut().push(UnknownOrBadField {
             path: join(path, key),
             reason: "unknown field".to_owned(),
-            allowed: fields.iter().map(|f| (*f).to_owned()).collect(),
+            allowed: allowed(),
         });
     }
 }

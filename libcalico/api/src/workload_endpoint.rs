@@ -194,7 +194,8 @@ impl Checked for WorkloadEndpoint {
         let labels = &mut self.metadata.labels;
         labels.insert(NAMESPACE_LABEL.to_owned(), self.metadata.namespace.clone());
         labels.insert(ORCHESTRATOR_LABEL.to_owned(), self.spec.orchestrator.clone());
-        if self.spec.service_account_name.is_empty() {
+        // A name that no label can hold has none.
+        if !(1..=63).contains(&self.spec.service_account_name.len()) {
             labels.remove(SERVICE_ACCOUNT_LABEL);
         } else {
             labels.insert(SERVICE_ACCOUNT_LABEL.to_owned(), self.spec.service_account_name.clone());
