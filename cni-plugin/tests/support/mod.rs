@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -139,11 +139,13 @@ impl Machine {
     pub fn start_etcd(&mut self) {
         let data = self.dir.path().join("etcd");
         let url = "http://127.0.0.1:2379";
+        let fsync = if std::env::var_os("FSYNC").is_some() { None } else { Some("--unsafe-no-fsync") };
         let child = self.ns.enter(|| {
             Command::new("etcd")
                 .arg("--data-dir")
                 .arg(data)
-                .args(["--listen-client-urls", url, "--advertise-client-urls", url, "--unsafe-no-fsync"])
+                .args(["--listen-client-urls", url, "--advertise-client-urls", url])
+                .args(fsync)
                 .args(["--listen-peer-urls", "http://127.0.0.1:2380"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -217,18 +219,20 @@ impl Machine {
     }
 
     pub fn spawn(&self, plugin: &str, conf: &Value, env: &[(&str, &str)]) -> Child {
-        let env: BTreeMap<String, String> =
-            env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let program = PathBuf::from(match plugin {
+        let program = match plugin {
             "calico" => env!("CARGO_BIN_EXE_calico"),
             _ => env!("CARGO_BIN_EXE_calico-ipam"),
-        });
+        };
+        self.spawn_program(Path::new(program), conf, env)
+    }
+
+    fn spawn_program(&self, program: &Path, conf: &Value, env: &[(&str, &str)]) -> Child {
         let stdin = conf.to_string();
         self.ns.enter(|| {
             let mut child = Command::new(program)
                 .env_clear()
                 .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-                .envs(env)
+                .envs(env.iter().copied())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -242,13 +246,13 @@ impl Machine {
 
     pub fn call_with(&self, plugin: &str, conf: &Value, env: &[(&str, &str)]) -> Answer {
         let started = Instant::now();
-        let out = self.spawn(plugin, conf, env).wait_with_output().unwrap();
-        Answer {
-            ok: out.status.success(),
-            text: String::from_utf8(out.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-            took: started.elapsed(),
-        }
+        answer(self.spawn(plugin, conf, env), started)
+    }
+
+    /// Calls a program of someone else.
+    pub fn call_program(&self, program: &Path, conf: &Value, env: &[(&str, &str)]) -> Answer {
+        let started = Instant::now();
+        answer(self.spawn_program(program, conf, env), started)
     }
 
     /// Calls `calico` for a container.
@@ -321,6 +325,16 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.stop_etcd();
+    }
+}
+
+fn answer(child: Child, started: Instant) -> Answer {
+    let out = child.wait_with_output().unwrap();
+    Answer {
+        ok: out.status.success(),
+        text: String::from_utf8(out.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        took: started.elapsed(),
     }
 }
 
