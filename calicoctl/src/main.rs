@@ -13,7 +13,8 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("Error: {e:#}");
+            // Messages carry their causes.
+            eprintln!("Error: {e}");
             ExitCode::FAILURE
         }
     }

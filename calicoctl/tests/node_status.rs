@@ -70,3 +70,56 @@ fn without_a_daemon_nothing_runs() {
     let (code, stdout, stderr) = node_status(Path::new("/nonexistent/bird.ctl"));
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (1, "", "Error: Calico process is not running.\n"));
 }
+
+/// The real daemon of Debian's bird2, with one session that cannot come up. It touches no kernel route.
+#[test]
+fn debians_bird_is_understood() {
+    if !Path::new("/usr/sbin/bird").exists() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "bird is missing: apt-get install bird2");
+        eprintln!("skipped: needs /usr/sbin/bird");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (config, socket) = (dir.path().join("bird.conf"), dir.path().join("bird.ctl"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let session = |name: &str, neighbor: &str, channel: &str| {
+        format!(
+            "protocol bgp {name} {{ local {} port {port} as 64512; neighbor {neighbor} as 64513; multihop; passive on; {channel} {{ import none; export none; }}; }}\n",
+            if channel == "ipv4" { "127.0.0.1" } else { "::1" }
+        )
+    };
+    let text = format!(
+        "router id 10.0.0.1;\nprotocol device {{}}\n{}{}",
+        session("Mesh_127_0_0_2", "127.0.0.2", "ipv4"),
+        session("Global_fd00_31__2", "fd00:31::2", "ipv6")
+    );
+    std::fs::write(&config, text).unwrap();
+    let child = Command::new("/usr/sbin/bird")
+        .args(["-f", "-c", config.to_str().unwrap(), "-s", socket.to_str().unwrap()])
+        .args(["-P", dir.path().join("bird.pid").to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    let guard = Stop(child);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(std::time::Instant::now() < deadline, "bird does not answer");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let (code, stdout, stderr) = node_status(&socket);
+    drop(guard);
+    assert_eq!(code, 0, "{stderr}");
+    let (v4, v6) = stdout.split_once("IPv6 BGP status").unwrap();
+    assert!(v4.contains("| 127.0.0.2    | node-to-node mesh | start | "), "{stdout}");
+    assert!(v4.contains("| Passive |"), "{stdout}");
+    assert!(v6.contains("| fd00:31::2   | global    | start | "), "{stdout}");
+}
+
+/// Ends the daemon, also when the test fails.
+struct Stop(std::process::Child);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
