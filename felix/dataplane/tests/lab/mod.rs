@@ -212,7 +212,7 @@ impl Pod {
             profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
             ipv4_nets: vec![format!("{}/32", self.v4).parse().unwrap()],
             ipv6_nets: vec![format!("{}/128", self.v6).parse().unwrap()],
-            tiers,
+            tiers: tiers.into(),
             ..WorkloadEndpoint::default()
         };
         Message::WorkloadEndpointUpdate(self.key(), Arc::new(e))

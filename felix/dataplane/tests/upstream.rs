@@ -1,0 +1,252 @@
+//! The same policies as upstream's Felix was given, chain by chain beside what it programmed.
+//!
+//! `upstream/nft-ruleset.txt` is a listing of upstream's tables (counters removed). Three differences are ours on
+//! purpose and named below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use felix_dataplane::Config;
+use felix_dataplane::config::EndpointToHostAction;
+use felix_dataplane::managers::{Managers, Outputs};
+use felix_dataplane::render::text;
+use felix_dataplane::rule::Family;
+use felix_message::{
+    Action, ActivePolicy, ActiveProfile, EncapMode, Encapsulation, HostEndpoint, Icmp, IpPool, Message,
+    PortRange, Rule, TierDefaultAction, TierInfo, WorkloadEndpoint,
+};
+use libcalico_api::num_or_string::Protocol;
+use libcalico_model::PolicyKind;
+use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+
+fn rule(action: Action) -> Rule {
+    Rule { action, ..Rule::default() }
+}
+
+fn with(action: Action, protocol: &str) -> Rule {
+    Rule { protocol: Some(Protocol::Name(protocol.to_owned())), ..rule(action) }
+}
+
+fn ports(list: &[(u16, u16)]) -> Vec<PortRange> {
+    list.iter().map(|(first, last)| PortRange { first: *first, last: *last }).collect()
+}
+
+fn key(kind: PolicyKind, name: &str) -> PolicyKey {
+    PolicyKey { kind, namespace: String::new(), name: name.to_owned() }
+}
+
+fn gnp(name: &str) -> PolicyKey {
+    key(PolicyKind::GlobalNetworkPolicy, name)
+}
+
+fn tier(name: &str, action: TierDefaultAction, ingress: &[PolicyKey], egress: &[PolicyKey]) -> TierInfo {
+    TierInfo {
+        name: name.to_owned(),
+        default_action: action,
+        ingress: ingress.to_vec(),
+        egress: egress.to_vec(),
+    }
+}
+
+fn policy(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>, change: impl Fn(&mut ActivePolicy)) -> Message {
+    let mut p = ActivePolicy { inbound, outbound, ..ActivePolicy::default() };
+    change(&mut p);
+    Message::PolicyUpdate(gnp(name), Arc::new(p))
+}
+
+fn allow_web() -> Message {
+    let mut web = with(Action::Allow, "TCP");
+    web.src.ip_sets = vec!["s:Djx4jfRE_TwnMVpqaxS1NR3".into()];
+    web.dst.ports = ports(&[(80, 80), (443, 443), (8000, 8080)]);
+    web.dst.named_port_sets = vec!["n:dqu9xSJcdh7mHS7HVyZh4AK".into()];
+    let ping = Rule {
+        icmp: Some(Icmp { icmp_type: 8, code: None }),
+        ip_version: Some(4),
+        ..with(Action::Allow, "ICMP")
+    };
+    let mut udp = Rule { ip_version: Some(4), ..with(Action::Deny, "UDP") };
+    udp.src.nets = vec!["10.65.0.0/16".parse().unwrap()];
+    udp.src.not_nets = vec!["10.0.0.0/8".parse().unwrap()];
+    let mut dns = with(Action::Allow, "UDP");
+    dns.dst.ports = ports(&[(53, 53)]);
+    let mut not_ssh = Rule { ip_version: Some(4), ..with(Action::Allow, "TCP") };
+    not_ssh.dst.nets = vec!["10.65.0.0/16".parse().unwrap()];
+    not_ssh.dst.not_ports = ports(&[(22, 22)]);
+    policy("allow-web", vec![web, rule(Action::Log), ping, udp], vec![dns, not_ssh], |_| {})
+}
+
+fn profile(name: &str, set: &str) -> Message {
+    let mut from = rule(Action::Allow);
+    from.src.ip_sets = vec![set.into()];
+    let p = ActiveProfile { inbound: vec![from], outbound: vec![rule(Action::Allow)] };
+    Message::ProfileUpdate(name.to_owned(), Arc::new(p))
+}
+
+fn workload(interface: &str, profile: &str, tiers: Vec<TierInfo>) -> Message {
+    let key = WorkloadEndpointKey {
+        host: "node-a".to_owned(),
+        orchestrator: "k8s".to_owned(),
+        workload: format!("default/{interface}"),
+        endpoint: "eth0".to_owned(),
+    };
+    let e = WorkloadEndpoint {
+        active: true,
+        interface_name: interface.to_owned(),
+        profiles: vec![profile.to_owned()],
+        tiers: tiers.into(),
+        ..WorkloadEndpoint::default()
+    };
+    Message::WorkloadEndpointUpdate(key, Arc::new(e))
+}
+
+fn messages() -> Vec<Message> {
+    use TierDefaultAction::{Deny, Pass};
+    let mut bad = rule(Action::Deny);
+    bad.src.ip_sets = vec!["s:RGxi-C563Lu6WDYDBsC-y5d".into()];
+    let staged = key(PolicyKind::StagedGlobalNetworkPolicy, "sgnp-1");
+    let security = || tier("security", Pass, &[gnp("security.deny-bad")], &[gnp("security.deny-bad")]);
+    let mut ssh = with(Action::Allow, "TCP");
+    ssh.dst.ports = ports(&[(22, 22)]);
+    let mut dhcp = with(Action::Allow, "UDP");
+    dhcp.dst.ports = ports(&[(68, 68)]);
+    let allow = || vec![rule(Action::Allow)];
+    let pool = |masquerade, ipip_mode| IpPool { masquerade, ipip_mode, vxlan_mode: EncapMode::Never };
+    let host = HostEndpoint {
+        interface_name: "eth0".to_owned(),
+        profiles: vec!["prof-1".to_owned()],
+        tiers: vec![
+            security(),
+            tier("default", Deny, &[gnp("host-forward"), staged.clone()], &[gnp("host-forward")]),
+        ]
+        .into(),
+        untracked_tiers: vec![tier("default", Deny, &[gnp("host-untracked")], &[])].into(),
+        pre_dnat_tiers: vec![tier("default", Deny, &[gnp("host-pre-dnat")], &[])].into(),
+        forward_tiers: vec![tier("default", Deny, &[gnp("host-forward")], &[gnp("host-forward")])].into(),
+        ..HostEndpoint::default()
+    };
+    let mut out = vec![
+        Message::EncapsulationUpdate(Encapsulation { ipip: true, ..Encapsulation::default() }),
+        Message::PoolUpdate("10.65.0.0/16".parse().unwrap(), pool(true, EncapMode::Never)),
+        Message::PoolUpdate("10.66.0.0/20".parse().unwrap(), pool(false, EncapMode::CrossSubnet)),
+        Message::PoolUpdate("fd00:65::/48".parse().unwrap(), pool(false, EncapMode::Never)),
+        allow_web(),
+        policy("security.deny-bad", vec![bad, rule(Action::Pass)], vec![rule(Action::Pass)], |_| {}),
+        policy("host-forward", allow(), allow(), |p| p.apply_on_forward = true),
+        policy("host-pre-dnat", vec![ssh], vec![], |p| p.pre_dnat = true),
+        policy("host-untracked", vec![dhcp], vec![], |p| p.untracked = true),
+        profile("prof-1", "s:G6oSW0nL0SDeAX1Xrjyikky"),
+        profile("peernet", "s:CCFfZASZfoWvCd-nWtNtPE0"),
+        workload(
+            "cali0aweb1",
+            "prof-1",
+            vec![
+                security(),
+                tier("default", Deny, &[gnp("allow-web"), staged.clone()], &[gnp("allow-web")]),
+            ],
+        ),
+        Message::HostEndpointUpdate("node-a-eth0".to_owned(), Arc::new(host)),
+    ];
+    for interface in ["calikeep0000c0f", "calikeep0001c0f", "calikeep0002c0f"] {
+        let tiers = vec![security(), tier("default", Deny, std::slice::from_ref(&staged), &[])];
+        out.push(workload(interface, "peernet", tiers));
+    }
+    out
+}
+
+/// Chains of one family, each a list of rules.
+type Chains = BTreeMap<String, Vec<String>>;
+
+fn ours(family: Family) -> Chains {
+    let config = Config {
+        endpoint_to_host_action: EndpointToHostAction::Accept,
+        service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+        ..Config::default()
+    };
+    let config = Arc::new(config);
+    let (mut managers, mut outputs) = (Managers::new(&config), Outputs::default());
+    for m in messages() {
+        managers.on_message(&m, &mut outputs);
+    }
+    managers.resolve(&mut outputs);
+    let tables = outputs.tables.family(family);
+    let wanted = tables.all_chains().into_iter();
+    wanted
+        .filter_map(|id| {
+            let rules = &tables.wanted(&id)?.rules;
+            Some((id.to_string(), text::rules(rules, id.table, family, &config.marks)))
+        })
+        .collect()
+}
+
+fn upstreams(family: Family) -> Chains {
+    let listing = include_str!("upstream/nft-ruleset.txt");
+    let table = match family {
+        Family::V4 => "table ip calico {",
+        Family::V6 => "table ip6 calico {",
+    };
+    let body = listing.split("\n").skip_while(|l| *l != table).skip(1).take_while(|l| *l != "}");
+    let mut out = Chains::new();
+    let mut chain: Option<String> = None;
+    for line in body.map(str::trim) {
+        if let Some(name) = line.strip_prefix("chain ").and_then(|l| l.strip_suffix(" {")) {
+            out.insert(name.to_owned(), Vec::new());
+            chain = Some(name.to_owned());
+        } else if line == "}" {
+            chain = None;
+        } else if let (Some(chain), false) = (&chain, line.starts_with("type ") || line.is_empty()) {
+            out.get_mut(chain).unwrap().push(numbers(line));
+        }
+    }
+    out
+}
+
+/// ICMP types as numbers.
+fn numbers(line: &str) -> String {
+    let names = [
+        ("type echo-request", "type 8"),
+        ("type mld-listener-query", "type 130"),
+        ("type mld-listener-report", "type 131"),
+        ("type mld-listener-done", "type 132"),
+        ("type nd-router-solicit", "type 133"),
+        ("type nd-neighbor-solicit", "type 135"),
+        ("type nd-neighbor-advert", "type 136"),
+    ];
+    names.iter().fold(line.to_owned(), |l, (name, number)| l.replace(name, number))
+}
+
+/// What is ours on purpose, put into upstream's listing.
+fn intended(mut chains: Chains) -> Chains {
+    // DSCP marking is a feature that is not here.
+    chains.remove("mangle-cali-egress-dscp");
+    for rules in chains.values_mut() {
+        rules.retain(|r| !r.contains("dscp-src-net"));
+        for r in rules.iter_mut() {
+            // `!= dnat` compares the whole status with one bit: a translated packet would be judged twice.
+            *r = r.replace("ct status != dnat", "ct status ! dnat");
+        }
+    }
+    // A network and another one excluded are one rule here, three and a mark bit there.
+    if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web") {
+        if let Some(at) = rules.iter().position(|r| r.contains("& 0xffefffff")) {
+            rules.splice(
+                at..at + 3,
+                ["meta l4proto udp ip saddr 10.65.0.0/16 ip saddr != 10.0.0.0/8 meta mark set meta mark | 0x00040000"
+                    .to_owned()],
+            );
+        }
+    }
+    chains
+}
+
+#[test]
+fn every_chain_is_upstreams() {
+    for family in Family::BOTH {
+        let (ours, upstreams) = (ours(family), intended(upstreams(family)));
+        assert!(upstreams.len() > 60, "the listing was not read");
+        for (name, rules) in &upstreams {
+            assert_eq!(ours.get(name), Some(rules), "{family:?} {name}");
+        }
+        let more: Vec<_> = ours.keys().filter(|n| !upstreams.contains_key(*n)).collect();
+        assert!(more.is_empty(), "{family:?}: {more:?}");
+    }
+}
