@@ -89,6 +89,7 @@ pub struct Environment {
     pub kubernetes_node: Option<String>,
     pub wait_for_datastore: bool,
     pub nodename_file: PathBuf,
+    /// `mtu`, beside the former.
     pub mtu_file: PathBuf,
     pub poll_interval: Duration,
 }
@@ -106,6 +107,9 @@ impl Environment {
         hostname: Option<&str>,
     ) -> Result<Self, EnvironmentError> {
         let vars = Variables(&lookup);
+        let nodename_file = vars
+            .get("CALICO_NODENAME_FILE")
+            .map_or_else(|| PathBuf::from("/var/lib/calico/nodename"), PathBuf::from);
         let (ipv4_pool, ipv6_pool) = pools(&vars)?;
         Ok(Self {
             node_name: node_name(&vars, hostname)?,
@@ -131,10 +135,8 @@ impl Environment {
             cluster_type: vars.get("CLUSTER_TYPE"),
             kubernetes_node: vars.get("CALICO_K8S_NODE_REF"),
             wait_for_datastore: vars.get("WAIT_FOR_DATASTORE").as_deref() == Some("true"),
-            nodename_file: vars
-                .get("CALICO_NODENAME_FILE")
-                .map_or_else(|| "/var/lib/calico/nodename".into(), PathBuf::from),
-            mtu_file: "/var/lib/calico/mtu".into(),
+            mtu_file: nodename_file.with_file_name("mtu"),
+            nodename_file,
             poll_interval: match vars.get("AUTODETECT_POLL_INTERVAL") {
                 Some(text) => text
                     .parse::<GoDuration>()

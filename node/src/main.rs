@@ -244,6 +244,9 @@ async fn node(
     Ok(())
 }
 
+/// How long a host that was a node before waits for the datastore.
+const FIRST_STARTUP: Duration = Duration::from_secs(5);
+
 /// What the first try of start-up came to.
 enum First {
     Done,
@@ -258,13 +261,19 @@ async fn first_startup(store: &Arc<dyn Datastore>, environment: &Environment) ->
         .is_ok_and(|name| name.trim() == environment.node_name);
     let mut patient = environment.clone();
     patient.wait_for_datastore &= !known;
-    match startup::run(store, &patient).await {
-        Ok(()) => Ok(First::Done),
-        Err(error) if known && error.is_unreachable() => {
-            warn!(%error, "the datastore is away; this host was set up before, so its daemons start, and start-up is repeated");
-            Ok(First::Later)
-        }
-        Err(error) => Err(error.into()),
+    let later = |why: &str| {
+        warn!(
+            "the datastore is away ({why}); this host was set up before: its daemons start, and start-up is repeated"
+        );
+        Ok(First::Later)
+    };
+    // Neighbours keep this node's routes for a graceful restart's time, which must not pass in waiting.
+    let limit = if known { FIRST_STARTUP } else { Duration::MAX };
+    match tokio::time::timeout(limit, startup::run(store, &patient)).await {
+        Ok(Ok(())) => Ok(First::Done),
+        Ok(Err(error)) if known && error.is_unreachable() => later(&error.to_string()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => later("no answer"),
     }
 }
 

@@ -39,11 +39,3 @@ fn ip(socket: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = socket.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
     v4.or_else(|| socket.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
 }
-
-/// An interface's MTU in bytes.
-#[must_use]
-pub fn mtu_of(name: &str) -> Option<u32> {
-    let safe = !name.contains('/') && name != "." && name != "..";
-    let text = safe.then(|| std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok())??;
-    text.trim().parse().ok()
-}

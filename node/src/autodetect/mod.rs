@@ -4,6 +4,7 @@
 //! The choice is pure, apart from `can-reach=`, which asks the kernel for the source address of a route.
 
 mod interfaces;
+mod mtu;
 
 use std::net::{IpAddr, ToSocketAddrs as _, UdpSocket};
 use std::str::FromStr;
@@ -12,7 +13,8 @@ use libcalico_net::IpNet;
 use libcalico_net::cidr::{Family, host_net, parse_network};
 use regex::Regex;
 
-pub use interfaces::{Interface, interfaces, mtu_of};
+pub use interfaces::{Interface, interfaces};
+pub use mtu::mtu_of;
 
 /// Interfaces that are never the node's own where any may be: bridges, workloads, tunnels.
 const EXCLUDED: &str = r"^(docker|cbr|dummy|podman|virbr|lxcbr|veth|lo|cali|tunl|flannel|kube-ipvs|cni|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali)";

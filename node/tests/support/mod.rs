@@ -1,0 +1,124 @@
+//! Real parts for tests: network namespaces, etcd, programs that fake a daemon.
+#![allow(dead_code)] // each test file uses some of it
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libcalico_datastore::{ClientConfig, Datastore, connect};
+use tempfile::TempDir;
+
+/// True where the test may make namespaces. Otherwise it says so; in CI that is a failure.
+pub fn root() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    missing("root")
+}
+
+/// True where a program is installed. Otherwise as [`root`].
+pub fn has(program: &str) -> bool {
+    if Command::new(program).arg("--version").output().is_ok() { true } else { missing(program) }
+}
+
+fn missing(what: &str) -> bool {
+    assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI must have it");
+    eprintln!("skipped: needs {what}");
+    false
+}
+
+/// Runs a test in a network namespace of its own, which is gone with the thread.
+pub fn in_namespace(commands: &[&str], test: impl FnOnce() + Send + 'static) {
+    let commands: Vec<String> = commands.iter().map(|c| (*c).to_owned()).collect();
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        for command in commands {
+            let words: Vec<&str> = command.split(' ').collect();
+            let done = Command::new("ip").args(&words).output().unwrap();
+            assert!(done.status.success(), "ip {command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A real etcd that ends with the test.
+pub struct Etcd {
+    pub endpoint: String,
+    child: Child,
+    _data: TempDir,
+}
+
+impl Etcd {
+    /// `None` where etcd is not installed.
+    pub fn start() -> Option<Self> {
+        if !has("etcd") {
+            return None;
+        }
+        let data = tempfile::tempdir().unwrap();
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (client, peer) = (port(), port());
+        let endpoint = format!("http://127.0.0.1:{client}");
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
+            .args(["--initial-advertise-peer-urls", &format!("http://127.0.0.1:{peer}")])
+            .args(["--initial-cluster", &format!("default=http://127.0.0.1:{peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let etcd = Self { endpoint, child, _data: data };
+        within(Duration::from_secs(20), "etcd answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", client)).is_ok()
+        });
+        Some(etcd)
+    }
+
+    pub async fn store(&self) -> Arc<dyn Datastore> {
+        let endpoint = self.endpoint.clone();
+        let config = ClientConfig::from_lookup(|name| match name {
+            "ETCD_ENDPOINTS" => Some(endpoint.clone()),
+            _ => None,
+        });
+        connect(&config.unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A shell script that stands for a program.
+pub fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Waits until something is true.
+pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// True where a process runs: not gone, and no zombie.
+pub fn runs(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| {
+        !matches!(s.rsplit(") ").next().and_then(|r| r.chars().next()), None | Some('Z' | 'X'))
+    })
+}
