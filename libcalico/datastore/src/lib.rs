@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use libcalico_model::{Key, KeyValue, Revision, Value};
 use tokio::sync::mpsc;
 
+pub use codec::stamp;
 pub use config::{ClientConfig, DatastoreType, EtcdConfig, Pem, connect};
 pub use scope::Scope;
 

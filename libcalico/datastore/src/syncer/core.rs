@@ -36,6 +36,9 @@ struct Entry {
     outputs: Vec<Arc<Key>>,
 }
 
+/// By stored object: what it makes of an output.
+type Claims = BTreeMap<Arc<Key>, (Value, Revision)>;
+
 /// The state of a syncer.
 pub struct Core<C> {
     scopes: Vec<Scope>,
@@ -44,7 +47,7 @@ pub struct Core<C> {
     listed: Vec<bool>,
     generation: u64,
     /// By contested output: what each stored object makes of it. The first counts.
-    claims: HashMap<Arc<Key>, BTreeMap<Arc<Key>, (Value, Revision)>>,
+    claims: HashMap<Arc<Key>, Claims>,
     /// Objects that could not be converted, so that each is logged once.
     broken: HashSet<(Arc<Key>, u64)>,
     pending: Vec<Update>,
@@ -85,7 +88,7 @@ impl<C: Converter> Core<C> {
     pub fn handle(&mut self, scope: usize, input: Input) {
         match input {
             Input::Listing(items) => self.listing(scope, items),
-            Input::Set(kv) => self.set(scope, kv),
+            Input::Set(kv) => self.set(scope, &kv),
             Input::Absent(key) => self.remove(scope, &key),
         }
     }
@@ -121,7 +124,7 @@ impl<C: Converter> Core<C> {
     fn listing(&mut self, scope: usize, items: Vec<KeyValue>) {
         self.generation += 1;
         for kv in items {
-            self.set(scope, kv);
+            self.set(scope, &kv);
         }
         let generation = self.generation;
         let Some(entries) = self.entries.get(scope) else { return };
@@ -135,8 +138,8 @@ impl<C: Converter> Core<C> {
         }
     }
 
-    fn set(&mut self, scope: usize, kv: KeyValue) {
-        let fingerprint = fingerprint(&kv);
+    fn set(&mut self, scope: usize, kv: &KeyValue) {
+        let fingerprint = fingerprint(kv);
         let generation = self.generation;
         let Some(entries) = self.entries.get_mut(scope) else { return };
         let (key, previous) = match entries.get_key_value(&kv.key) {
@@ -152,7 +155,7 @@ impl<C: Converter> Core<C> {
         };
         let old =
             if previous { entries.remove(&key).map(|e| e.outputs).unwrap_or_default() } else { Vec::new() };
-        let made = match self.converter.convert(&kv) {
+        let made = match self.converter.convert(kv) {
             Ok(made) => made,
             Err(reason) => {
                 if self.broken.insert((key.clone(), fingerprint)) {
