@@ -55,7 +55,7 @@ fn rotate(path: &Path, max_bytes: u64, max_days: u64, max_count: usize) {
     let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     let _ = std::fs::rename(path, dir.join(format!("{stem}-{stamp}.log")));
     let mut old = rotated(dir, stem);
-    old.sort_by(|a, b| b.1.cmp(&a.1));
+    old.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
     let limit = Duration::from_secs(max_days.saturating_mul(86_400));
     for (i, (file, changed)) in old.iter().enumerate() {
         let age = SystemTime::now().duration_since(*changed).unwrap_or_default();

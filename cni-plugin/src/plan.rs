@@ -110,12 +110,15 @@ pub fn pair(conf: &NetConf, w: &Workload, mtu: u32) -> NetworkPlan {
     let mut host_sysctls = Vec::new();
     let mut sysctl =
         |family: &str, key: &str, value| host_sysctls.push((format!("{family}/{host}/{key}"), value));
-    sysctl("ipv4/conf", "proxy_arp", "1");
-    sysctl("ipv4/neigh", "proxy_delay", "0");
-    sysctl("ipv4/conf", "forwarding", "1");
-    sysctl("ipv4/conf", "route_localnet", "1");
+    let (v4, v6) = families(conf);
+    if v4 {
+        sysctl("ipv4/conf", "proxy_arp", "1");
+        sysctl("ipv4/neigh", "proxy_delay", "0");
+        sysctl("ipv4/conf", "forwarding", "1");
+        sysctl("ipv4/conf", "route_localnet", "1");
+    }
     sysctl("ipv6/conf", "accept_ra", "0");
-    if wants_v6(conf) {
+    if v6 {
         sysctl("ipv6/conf", "disable_ipv6", "0");
         sysctl("ipv6/conf", "accept_dad", "0");
         sysctl("ipv6/conf", "proxy_ndp", "1");
@@ -135,9 +138,11 @@ pub fn pair(conf: &NetConf, w: &Workload, mtu: u32) -> NetworkPlan {
     }
 }
 
-/// True where the pod may get an IPv6 address, as far as the configuration tells beforehand.
-fn wants_v6(conf: &NetConf) -> bool {
-    conf.ipam.type_ != "calico-ipam" || conf.ipam.assign_ipv6.as_deref() == Some("true")
+/// The families that the pod may get addresses of, as far as the configuration tells beforehand.
+fn families(conf: &NetConf) -> (bool, bool) {
+    let own = conf.ipam.type_ == "calico-ipam";
+    let is = |text: &Option<String>, value: &str| text.as_deref() == Some(value);
+    (!own || !is(&conf.ipam.assign_ipv4, "false"), !own || is(&conf.ipam.assign_ipv6, "true"))
 }
 
 impl NetworkPlan {

@@ -87,7 +87,7 @@ fn serve(plugin: Plugin, request: &Request, stdin: &[u8]) -> Result<String, CniE
     match &outcome {
         Ok(_) => tracing::info!(command, %container, ifname = %request.ifname, millis, "done"),
         Err(e) => {
-            tracing::error!(command, %container, ifname = %request.ifname, millis, error = %e, "failed")
+            tracing::error!(command, %container, ifname = %request.ifname, millis, error = %e, "failed");
         }
     }
     outcome

@@ -235,16 +235,62 @@ fn a_wrong_configuration_is_told_by_its_code_and_leaves_nothing() {
 }
 
 #[test]
+fn missing_certificates_and_a_server_without_tls_are_told() {
+    let Some(m) = machine() else { return };
+    let pod = NetNs::new();
+    let conf = m.conf("1.0.0", |c| {
+        c["etcd_endpoints"] = json!("https://127.0.0.1:2379");
+        c["etcd_ca_cert_file"] = json!("/nowhere/ca.pem");
+    });
+    let a = m.call("ADD", &conf, "c1", Some(&pod));
+    assert_eq!(a.code(), 7, "{}", a.text);
+    assert!(a.text.contains("/nowhere/ca.pem"), "{}", a.text);
+    let conf = m.conf("1.0.0", |c| c["etcd_endpoints"] = json!("https://127.0.0.1:2379"));
+    let a = m.call("ADD", &conf, "c1", Some(&pod));
+    assert_eq!(a.code(), 11, "{}", a.text);
+    assert!(a.took < Duration::from_secs(10), "{:?}", a.took);
+    m.assert_clean();
+}
+
+#[test]
+fn a_pod_may_have_ipv6_alone() {
+    let Some(m) = can_run().then(Machine::new) else { return };
+    m.seed(&[("fd00:65::/48", 122)]);
+    let pod = NetNs::new();
+    let conf = m.conf("1.0.0", |c| {
+        c["ipam"] = json!({"type": "calico-ipam", "assign_ipv4": "false", "assign_ipv6": "true"});
+    });
+    let address = m.call("ADD", &conf, "c1", Some(&pod)).success().address();
+    assert!(address.ends_with("/128"), "{address}");
+    assert_eq!(pod.exec("ip route").trim(), "");
+    assert!(pod.exec("ip -6 route").contains("default via fe80::ecee:eeff:feee:eeee"));
+    assert_eq!(m.ns.sysctl("ipv4/conf/calic1/proxy_arp"), "0");
+    // The host answers for the next hop at once: no duplicate address detection holds it up.
+    let send = || {
+        let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+        let _ = socket.send_to(b"x", "[2001:db8::1]:9");
+    };
+    pod.enter(send);
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while !pod.exec("ip -6 neigh").contains("fe80::ecee:eeff:feee:eeee dev eth0 lladdr ee:ee:ee:ee:ee:ee") {
+        assert!(Instant::now() < deadline, "{}", pod.exec("ip -6 neigh"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    m.call("DEL", &conf, "c1", Some(&pod)).success();
+    m.assert_clean();
+}
+
+#[test]
 fn a_locked_datastore_asks_to_try_again_later() {
     let Some(m) = machine() else { return };
     let pod = NetNs::new();
-    m.put(Kind::ClusterInformation, "default", json!({"datastoreReady": false}));
+    m.put(Kind::ClusterInformation, "default", &json!({"datastoreReady": false}));
     let conf = m.conf("1.1.0", |_| {});
     let a = m.call("ADD", &conf, "c1", Some(&pod));
     assert_eq!(a.code(), 11);
     assert!(a.text.contains("not ready"), "{}", a.text);
     assert_eq!(m.call("STATUS", &conf, "", None).code(), 50);
-    m.put(Kind::ClusterInformation, "default", json!({"datastoreReady": true}));
+    m.put(Kind::ClusterInformation, "default", &json!({"datastoreReady": true}));
     m.call("STATUS", &conf, "", None).success();
     m.assert_clean();
 }

@@ -64,7 +64,7 @@ fn a_container_with_both_families_stands_as_upstream_leaves_it() {
     let m = Machine::new();
     m.seed(&[("10.65.174.190/32", 32), V6]);
     let conf = m.conf("0.3.1", |c| {
-        c["ipam"] = json!({"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"})
+        c["ipam"] = json!({"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"});
     });
     compare(
         &m,

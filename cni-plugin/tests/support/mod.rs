@@ -182,7 +182,7 @@ impl Machine {
         })
     }
 
-    pub fn put(&self, kind: Kind, name: &str, spec: Value) {
+    pub fn put(&self, kind: Kind, name: &str, spec: &Value) {
         let object = json!({"metadata": {"name": name}, "spec": spec});
         let resource = Resource::from_json(kind, object.to_string().as_bytes()).unwrap();
         let key = Key::resource(kind, "", name);
@@ -191,12 +191,12 @@ impl Machine {
 
     /// A node and pools, each with one block where `size` is the pool's.
     pub fn seed(&self, pools: &[(&str, i64)]) {
-        self.put(Kind::Node, "node-a", json!({}));
+        self.put(Kind::Node, "node-a", &json!({}));
         for (i, (cidr, size)) in pools.iter().enumerate() {
             self.put(
                 Kind::IPPool,
                 &format!("pool-{i}"),
-                json!({"cidr": cidr, "blockSize": size, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
+                &json!({"cidr": cidr, "blockSize": size, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
             );
         }
     }

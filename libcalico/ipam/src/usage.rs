@@ -52,7 +52,7 @@ pub async fn usage(store: &dyn Datastore) -> Result<Vec<PoolUsage>, IpamError> {
             match (kv.key, kv.value) {
                 (Key::Block(_), Value::Block(b)) => blocks.push(*b),
                 (Key::Resource(k), Value::Resource(r)) if k.kind == Kind::IPPool => {
-                    pools.extend(read_pool(&r))
+                    pools.extend(read_pool(&r));
                 }
                 (Key::Resource(_), Value::Resource(r)) => reservations.extend(read_reservation(&r)),
                 _ => {}

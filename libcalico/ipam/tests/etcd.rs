@@ -1,0 +1,138 @@
+//! Many hosts on a real etcd: addresses are distinct, nothing is lost, contention is bounded.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libcalico_datastore::EtcdConfig;
+use libcalico_datastore::etcd::EtcdDatastore;
+use libcalico_ipam::{AssignRequest, IpamClient, Owner, usage};
+use support::{State, seed};
+
+struct Etcd {
+    child: Child,
+    endpoint: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Etcd {
+    fn start() -> Option<Self> {
+        let there = Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_ok();
+        assert!(
+            there || std::env::var("CI").as_deref() != Ok("true"),
+            "CI needs etcd (apt install etcd-server)"
+        );
+        if !there {
+            eprintln!("skipped: needs etcd (apt install etcd-server)");
+            return None;
+        }
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (client, peer, dir) = (port(), port(), tempfile::tempdir().unwrap());
+        let endpoint = format!("http://127.0.0.1:{client}");
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(dir.path())
+            .args([
+                "--listen-client-urls",
+                &endpoint,
+                "--advertise-client-urls",
+                &endpoint,
+                "--unsafe-no-fsync",
+            ])
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", client)).is_err() {
+            assert!(Instant::now() < deadline, "etcd did not start");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        Some(Self { child, endpoint, _dir: dir })
+    }
+
+    fn store(&self) -> Arc<EtcdDatastore> {
+        Arc::new(EtcdDatastore::new(EtcdConfig {
+            endpoints: vec![self.endpoint.clone()],
+            ..EtcdConfig::default()
+        }))
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn forty_hosts_that_assign_at_once_get_distinct_addresses() {
+    const HOSTS: usize = 40;
+    const EACH: usize = 10;
+    let Some(etcd) = Etcd::start() else { return };
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    rt.block_on(async {
+        let names: Vec<String> = (0..HOSTS).map(|i| format!("node-{i}")).collect();
+        let refs: Vec<&str> = names.iter().map(String::as_str).collect();
+        // Fewer blocks than hosts: some must borrow.
+        seed(&*etcd.store(), &refs, &[("10.0.0.0/23", 28), ("fd00::/64", 122)]).await;
+        let started = Instant::now();
+        let tasks: Vec<_> = names
+            .iter()
+            .cloned()
+            .map(|host| {
+                let client = IpamClient::new(etcd.store());
+                tokio::spawn(async move {
+                    let (mut got, mut conflicts, mut worst) = (Vec::new(), 0, 0);
+                    for i in 0..EACH {
+                        let request = AssignRequest {
+                            num_v6: 1,
+                            handle_id: Some(format!("{host}.{i}")),
+                            ..AssignRequest::workload(Owner::host(&*host))
+                        };
+                        let a = client.assign(&request).await.unwrap();
+                        conflicts += a.conflicts;
+                        worst = worst.max(a.conflicts);
+                        got.extend(a.addresses.into_iter().map(|a| a.addr));
+                    }
+                    (got, conflicts, worst)
+                })
+            })
+            .collect();
+        let (mut all, mut conflicts, mut worst) = (BTreeSet::<IpAddr>::new(), 0, 0);
+        for t in tasks {
+            let (got, c, w) = t.await.unwrap();
+            for ip in got {
+                assert!(all.insert(ip), "{ip} was given out twice");
+            }
+            conflicts += c;
+            worst = worst.max(w);
+        }
+        let took = started.elapsed();
+        eprintln!(
+            "{} dual-stack assignments by {HOSTS} hosts in {took:?}: {:.0}/s, {conflicts} conflicts, at most {worst} in one",
+            HOSTS * EACH,
+            (HOSTS * EACH) as f64 / took.as_secs_f64()
+        );
+        assert_eq!(all.len(), HOSTS * EACH * 2);
+        let store = etcd.store();
+        State::read(&*store).await.check_at_rest();
+        let figures = usage::usage(&*store).await.unwrap();
+        assert_eq!((figures[0].in_use, figures[1].in_use), (400, 400));
+        let client = IpamClient::new(store.clone());
+        for host in &names {
+            for i in 0..EACH {
+                assert_eq!(client.release_by_handle(&format!("{host}.{i}"), Vec::new()).await.unwrap().len(), 2);
+            }
+        }
+        let state = State::read(&*store).await;
+        state.check_at_rest();
+        assert!(state.allocated().is_empty());
+    });
+}
