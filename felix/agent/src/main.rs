@@ -1,3 +1,76 @@
-//! calico-felix
+//! `calico-felix`: Calico's agent on every node.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use calico_felix::config::{DEFAULT_FILE, Raw};
+use calico_felix::{control, pipeline};
+use clap::{Parser, Subcommand};
+use libcalico_telemetry::{Severity, init_logging};
+
+/// Calico's agent on every node: programs policy, routes and interfaces.
+#[derive(Debug, Parser)]
+#[command(name = "calico-felix", version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(short = 'c', long, value_name = "FILE", default_value = DEFAULT_FILE, global = true)]
+    config_file: PathBuf,
+    /// Write everything that comes from the datastore to a file, for `replay`.
+    #[arg(long, value_name = "FILE", env = "CALICO_FELIX_RECORD")]
+    record: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Go through a recording, or a file of calculation states, and print what differs from what is expected.
+    Replay { file: PathBuf },
+    /// Print what the running Felix believes and what stands in the kernel.
+    Dump {
+        /// The running Felix's socket.
+        #[arg(long, value_name = "PATH", env = "CALICO_FELIX_SOCKET", default_value = control::DEFAULT_PATH)]
+        socket: PathBuf,
+    },
+    /// Print the version.
+    Version,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match arguments.verb {
+        Some(Verb::Version) => {
+            println!("{}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Verb::Replay { file }) => replay(&file),
+        Some(Verb::Dump { socket }) => {
+            let text = control::ask(&socket)
+                .with_context(|| format!("{}: does calico-felix run here?", socket.display()))?;
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        None => run(&arguments.config_file, arguments.record),
+    }
+}
+
+fn replay(file: &PathBuf) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let report = felix_calc::replay::run(&text).with_context(|| file.display().to_string())?;
+    print!("{report}");
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run(file: &PathBuf, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let log = init_logging("felix", Severity::Info);
+    let mut local = Raw::default();
+    local.read_file(file)?;
+    local.set_environment(std::env::vars());
+    let machine = nix::unistd::gethostname().context("this machine's name")?.to_string_lossy().into_owned();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "Felix starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let felix = pipeline::Felix::new(local, machine, record, log);
+    runtime.block_on(felix.run()).inspect_err(|e| tracing::error!(error = %e, "Felix ends"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,457 @@
+//! The wiring of Felix.
+//!
+//! ```text
+//!  Typha | datastore ──SyncerEvent──▶ recorder ─▶ CalcGraph ──Vec<Message>──▶ dataplane thread ──▶ kernel
+//!        (bounded)                       │            │  (bounded, the calculation waits)  │
+//!                                        ▼            └─ ConfigUpdate ─▶ configuration     └─ reports ─▶ health, metrics
+//!                                     a file                   │
+//!                                                 live change, or the session begins anew
+//! ```
+//!
+//! One thread runs the calculation with everything that waits (tokio, current thread), one the dataplane. Always holds:
+//! messages are asked for as soon as no further update waits; nothing reaches the dataplane before the datastore is in
+//! sync; a configuration that cannot change live begins a new session in place: the old rules stand until the new
+//! dataplane has compared them with what it wants.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use felix_calc::{CalcGraph, RouteSource};
+use felix_dataplane::worker::{self, Command, Handle, Report};
+use felix_message::{ConfigUpdate, Message};
+use libcalico_model::{Key, SyncStatus, SyncerEvent};
+use libcalico_telemetry::{HttpServer, LogHandle, Severity};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, ConfigError, Listen, Raw, Resolved, Source};
+use crate::control::{self, Question};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::recorder::Recorder;
+use crate::source::{self, SourceError};
+
+/// Updates that are calculated before messages are asked for, though more wait.
+const BATCH: usize = 100_000;
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Why Felix cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Dataplane(#[from] felix_dataplane::apply::StartError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("{path}: cannot record: {source}")]
+    Record { path: PathBuf, source: std::io::Error },
+    #[error("the source of updates has ended")]
+    SourceEnded,
+    #[error("NFTablesMode is Disabled and this version programs nftables alone; set it to Enabled or Auto")]
+    NoBackend,
+    #[error("cannot start a thread or watch signals: {0}")]
+    System(std::io::Error),
+}
+
+/// What stays through sessions.
+#[derive(Debug)]
+pub struct Felix {
+    local: Raw,
+    machine: String,
+    record: Option<PathBuf>,
+    log: LogHandle,
+    started: Instant,
+    questions: Option<mpsc::Receiver<Question>>,
+}
+
+/// How a session ended.
+enum End {
+    Stop,
+    /// Configuration of the datastore that the next session begins with.
+    Restart(ConfigUpdate),
+}
+
+/// Typed configuration with its origin.
+struct Effective {
+    resolved: Resolved,
+    config: Config,
+    calc: felix_calc::Config,
+}
+
+impl Felix {
+    /// `local`: parameters of file and environment.
+    #[must_use]
+    pub fn new(local: Raw, machine: String, record: Option<PathBuf>, log: LogHandle) -> Self {
+        Self { local, machine, record, log, started: Instant::now(), questions: None }
+    }
+
+    fn effective(&self, datastore: &ConfigUpdate) -> Result<Effective, ConfigError> {
+        let mut raw = self.local.clone();
+        let pairs = |m: &std::collections::BTreeMap<String, String>| {
+            m.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+        };
+        raw.set(Source::GlobalDatastore, pairs(&datastore.global));
+        raw.set(Source::PerHostDatastore, pairs(&datastore.per_host));
+        let resolved = raw.resolve()?;
+        let config = Config::from_resolved(&resolved, &self.machine);
+        let calc = felix_calc::Config {
+            hostname: config.hostname.clone(),
+            route_source: match resolved.text("RouteSource") {
+                "WorkloadIPs" => RouteSource::WorkloadIps,
+                _ => RouteSource::CalicoIpam,
+            },
+            ipip_enabled: resolved.bool("IpInIpEnabled"),
+            vxlan_enabled: resolved.bool("VXLANEnabled"),
+        };
+        Ok(Effective { resolved, config, calc })
+    }
+
+    /// Runs until SIGTERM or SIGINT. Rules stay in place.
+    ///
+    /// # Errors
+    /// What a person has to mend.
+    pub async fn run(mut self) -> Result<(), RunError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate()).map_err(RunError::System)?;
+        let mut int = signal(SignalKind::interrupt()).map_err(RunError::System)?;
+        self.questions = control::serve(&control::path());
+        let mut datastore = ConfigUpdate::default();
+        loop {
+            let end = tokio::select! {
+                end = self.session(&datastore) => end?,
+                _ = term.recv() => End::Stop,
+                _ = int.recv() => End::Stop,
+            };
+            match end {
+                End::Stop => {
+                    tracing::info!("stopping; rules and routes stay in place");
+                    return Ok(());
+                }
+                End::Restart(config) => {
+                    tracing::info!("configuration changed; starting over in place");
+                    datastore = config;
+                }
+            }
+        }
+    }
+
+    async fn session(&mut self, datastore: &ConfigUpdate) -> Result<End, RunError> {
+        let effective = self.effective(datastore)?;
+        let mut session = Session::start(self, effective).await?;
+        let mut questions = self.questions.take();
+        let end = session.run(self, &mut questions).await;
+        self.questions = questions;
+        end
+    }
+}
+
+/// One run with one configuration.
+struct Session {
+    effective: Effective,
+    source: mpsc::Receiver<SyncerEvent>,
+    graph: CalcGraph,
+    recorder: Option<Recorder>,
+    health: Health,
+    metrics: Metrics,
+    servers: Vec<HttpServer>,
+    dataplane: Option<DataplaneThread>,
+    in_sync: bool,
+    out: Vec<Message>,
+}
+
+impl Session {
+    async fn start(felix: &Felix, effective: Effective) -> Result<Self, RunError> {
+        set_severity(&felix.log, &effective.config);
+        let source = source::start(&effective.config, &effective.resolved).await?;
+        let recorder = match &felix.record {
+            Some(path) => {
+                let new = Recorder::create(path, &effective.calc);
+                Some(new.map_err(|source| RunError::Record { path: path.clone(), source })?)
+            }
+            None => None,
+        };
+        let watchdog = effective.resolved.duration("DataplaneWatchdogTimeout");
+        let mut me = Self {
+            health: Health::new(watchdog),
+            metrics: Metrics::new(&effective.config.hostname)?,
+            graph: CalcGraph::new(effective.calc.clone()),
+            effective,
+            source,
+            recorder,
+            servers: Vec::new(),
+            dataplane: None,
+            in_sync: false,
+            out: Vec::new(),
+        };
+        me.serve().await;
+        Ok(me)
+    }
+
+    /// Serves health and metrics where configured. A port that is taken is a warning: policy comes first.
+    async fn serve(&mut self) {
+        self.servers.clear();
+        // Given back to the system before they are asked for again.
+        tokio::task::yield_now().await;
+        let Config { health, metrics, .. } = &self.effective.config;
+        if let Some(Listen { host, port }) = health {
+            match libcalico_telemetry::serve_health(host, *port, self.health.aggregator.clone()).await {
+                Ok(s) => self.servers.push(s),
+                Err(e) => tracing::error!(error = %e, "health is not served"),
+            }
+        }
+        if let Some(Listen { host, port }) = metrics {
+            match libcalico_telemetry::serve_metrics(host, *port, self.metrics.registry.clone()).await {
+                Ok(s) => self.servers.push(s),
+                Err(e) => tracing::error!(error = %e, "metrics are not served"),
+            }
+        }
+    }
+
+    async fn run(
+        &mut self,
+        felix: &Felix,
+        questions: &mut Option<mpsc::Receiver<Question>>,
+    ) -> Result<End, RunError> {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                event = self.source.recv() => {
+                    let event = event.ok_or(RunError::SourceEnded)?;
+                    if let Some(end) = self.on_event(felix, event).await? {
+                        return Ok(end);
+                    }
+                }
+                question = ask(questions) => self.answer(question),
+                _ = heartbeat.tick() => {
+                    if self.dataplane.as_ref().is_some_and(DataplaneThread::finished) {
+                        return Err(RunError::System(std::io::Error::other("the dataplane's thread has ended")));
+                    }
+                }
+            }
+            self.health.calculation(self.in_sync);
+        }
+    }
+
+    async fn on_event(&mut self, felix: &Felix, first: SyncerEvent) -> Result<Option<End>, RunError> {
+        let started = Instant::now();
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(event) = next {
+            taken += self.take(event);
+            next = if taken < BATCH { self.source.try_recv().ok() } else { None };
+        }
+        let mut out = std::mem::take(&mut self.out);
+        self.graph.flush(&mut out);
+        if let Some(r) = &mut self.recorder {
+            r.flush();
+        }
+        self.metrics.calculated(started.elapsed(), &out, self.graph.stats());
+        if out.is_empty() {
+            return Ok(None);
+        }
+        for m in &out {
+            if let Message::ConfigUpdate(update) = m {
+                if let Some(end) = self.on_config(felix, update).await? {
+                    return Ok(Some(end));
+                }
+            }
+        }
+        self.send(felix, out).await?;
+        Ok(None)
+    }
+
+    fn take(&mut self, event: SyncerEvent) -> usize {
+        if let Some(r) = &mut self.recorder {
+            r.event(&event);
+        }
+        match event {
+            SyncerEvent::Status(status) => {
+                self.in_sync |= status == SyncStatus::InSync;
+                self.metrics.status(match status {
+                    SyncStatus::WaitForDatastore => 1,
+                    SyncStatus::ResyncInProgress => 2,
+                    SyncStatus::InSync => 3,
+                });
+                self.graph.on_status(status);
+                1
+            }
+            SyncerEvent::Updates(updates) => {
+                let n = updates.len();
+                for u in updates {
+                    self.metrics.update(kind_of(&u.key));
+                    self.graph.on_update(u);
+                }
+                n
+            }
+        }
+    }
+
+    /// Takes the datastore's configuration. Before the dataplane runs most of it can still be taken as it comes.
+    async fn on_config(&mut self, felix: &Felix, update: &ConfigUpdate) -> Result<Option<End>, RunError> {
+        let new = felix.effective(update)?;
+        set_severity(&felix.log, &new.config);
+        let old = &self.effective;
+        let same = Config { log_severity: String::new(), ..new.config.clone() }
+            == Config { log_severity: String::new(), ..old.config.clone() };
+        let watchdog = |e: &Effective| e.resolved.duration("DataplaneWatchdogTimeout");
+        let restart = new.calc != old.calc
+            || watchdog(&new) != watchdog(old)
+            || (self.dataplane.is_some() && !same);
+        if restart {
+            return Ok(Some(End::Restart(update.clone())));
+        }
+        self.effective = new;
+        if !same {
+            self.serve().await;
+        }
+        Ok(None)
+    }
+
+    async fn send(&mut self, felix: &Felix, messages: Vec<Message>) -> Result<(), RunError> {
+        if self.dataplane.is_none() {
+            if !self.effective.config.nftables {
+                return Err(RunError::NoBackend);
+            }
+            let (health, metrics) = (self.health.clone(), self.metrics.clone());
+            let config = Arc::new(self.effective.config.dataplane.clone());
+            self.dataplane = Some(DataplaneThread::start(config, health, metrics, felix.started)?);
+        }
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let mut command = Command::Messages(messages);
+        loop {
+            let sent = dataplane.handle.try_send(command);
+            match sent.map_err(|e| RunError::System(std::io::Error::other(e)))? {
+                None => return Ok(()),
+                Some(back) => command = back,
+            }
+            // Full: the dataplane is behind. No more input is taken meanwhile; health still answers.
+            self.health.calculation(self.in_sync);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        use std::fmt::Write as _;
+        let mut text = String::from("configuration:\n");
+        for (name, e) in self.effective.resolved.iter() {
+            if e.source != Source::Default {
+                let _ = writeln!(text, "  {name} = {} ({})", e.raw, e.source);
+            }
+        }
+        let _ = writeln!(text, "calculation: in sync {}, {:?}", self.in_sync, self.graph.stats());
+        let Some(dataplane) = &self.dataplane else {
+            let _ = question.send(text + "dataplane: not started\n");
+            return;
+        };
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        if matches!(dataplane.handle.try_send(Command::Dump(sender)), Ok(None)) {
+            // The answer comes from another thread; this one goes on.
+            tokio::task::spawn_blocking(move || {
+                let dump = receiver.recv_timeout(Duration::from_secs(8));
+                let _ = question.send(text + &dump.unwrap_or_else(|_| "dataplane: busy\n".to_owned()));
+            });
+        } else {
+            let _ = question.send(text + "dataplane: busy\n");
+        }
+    }
+}
+
+/// The next question; without a socket: none ever.
+async fn ask(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(receiver) = questions {
+        if let Some(question) = receiver.recv().await {
+            return question;
+        }
+    }
+    std::future::pending().await
+}
+
+fn set_severity(log: &LogHandle, config: &Config) {
+    if let Ok(severity) = config.log_severity.parse::<Severity>() {
+        log.set_severity(severity);
+    }
+}
+
+/// The dataplane's thread. Dropping it ends the thread and waits for it; rules stay.
+struct DataplaneThread {
+    handle: Handle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl DataplaneThread {
+    fn start(
+        config: Arc<felix_dataplane::Config>,
+        health: Health,
+        metrics: Metrics,
+        started: Instant,
+    ) -> Result<Self, RunError> {
+        let (handle, worker) = worker::new(config)?;
+        let programmed = AtomicBool::new(false);
+        let problem = std::sync::Mutex::new(None::<String>);
+        let thread = std::thread::Builder::new().name("dataplane".to_owned()).spawn(move || {
+            worker.run(|report| {
+                let mut problem = problem.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match report {
+                    Report::Applied { outcome, stats, took, messages } => {
+                        if !programmed.swap(true, Ordering::Relaxed) {
+                            metrics.first_sync(started.elapsed());
+                            tracing::info!(operations = outcome.tables.operations, ?took, "dataplane is in sync");
+                        }
+                        metrics.applied(&outcome, &stats, took, messages);
+                        if problem.take().is_some() {
+                            tracing::info!("the dataplane is programmed again");
+                        }
+                    }
+                    Report::Failed { reason, retry } => {
+                        metrics.failed();
+                        tracing::error!(reason, ?retry, "the dataplane could not be programmed");
+                        *problem = Some(reason);
+                    }
+                    Report::Idle => {}
+                }
+                health.dataplane(programmed.load(Ordering::Relaxed), problem.as_deref());
+            });
+        });
+        Ok(Self { handle, thread: Some(thread.map_err(RunError::System)?) })
+    }
+
+    fn finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+}
+
+impl Drop for DataplaneThread {
+    fn drop(&mut self) {
+        let _ = self.handle.send(Command::Stop);
+        if let Some(t) = self.thread.take() {
+            let _ = t.join();
+        }
+    }
+}
+
+/// A key's kind as a label.
+fn kind_of(key: &Key) -> &'static str {
+    match key {
+        Key::Resource(_) => "Resource",
+        Key::Block(_) => "BlockKey",
+        Key::BlockAffinity { .. } => "BlockAffinityKey",
+        Key::Handle(_) => "IPAMHandleKey",
+        Key::IpamConfig => "IPAMConfigKey",
+        Key::WorkloadEndpoint(_) => "WorkloadEndpointKey",
+        Key::HostEndpoint { .. } => "HostEndpointKey",
+        Key::Policy(_) => "PolicyKey",
+        Key::ProfileRules(_) => "ProfileRulesKey",
+        Key::Tier(_) => "TierKey",
+        Key::IpPool(_) => "IPPoolKey",
+        Key::NetworkSet(_) => "NetworkSetKey",
+        Key::HostIp(_) => "HostIPKey",
+        Key::HostConfig { .. } => "HostConfigKey",
+        Key::GlobalConfig(_) => "GlobalConfigKey",
+        Key::Wireguard(_) => "WireguardKey",
+        Key::Ready => "ReadyFlagKey",
+    }
+}

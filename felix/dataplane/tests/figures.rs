@@ -1,0 +1,133 @@
+//! Figures of the table driver beside the `nft` program, in one namespace, on one machine: run by hand with
+//! `cargo test -p felix-dataplane --test figures -- --ignored --nocapture`.
+
+mod lab;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use felix_dataplane::Config;
+use felix_message::{
+    IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule, WorkloadEndpoint,
+};
+use lab::{Felix, Namespace, allow, policy, profile, ready, tier};
+use libcalico_api::num_or_string::Protocol;
+use libcalico_model::key::WorkloadEndpointKey;
+
+const ENDPOINTS: u32 = 100;
+
+fn endpoint(n: u32) -> Message {
+    let e = WorkloadEndpoint {
+        active: true,
+        interface_name: format!("cali{n:08x}"),
+        profiles: vec!["open".to_owned()],
+        tiers: vec![tier(&[&format!("p{n}")], &[&format!("p{n}")])].into(),
+        ..WorkloadEndpoint::default()
+    };
+    let key = WorkloadEndpointKey {
+        host: "host".to_owned(),
+        orchestrator: "k8s".to_owned(),
+        workload: format!("default/w{n}"),
+        endpoint: "eth0".to_owned(),
+    };
+    Message::WorkloadEndpointUpdate(key, Arc::new(e))
+}
+
+fn one_policy(n: u32, port: u16) -> Message {
+    let mut rule = Rule { protocol: Some(Protocol::Number(6)), ..allow() };
+    rule.src.ip_sets = vec![format!("s:set{n}").into()];
+    rule.dst.ports = vec![PortRange { first: port, last: port }];
+    policy(&format!("p{n}"), vec![rule], vec![allow()])
+}
+
+fn world() -> Vec<Message> {
+    let mut out = vec![profile("open", vec![allow()], vec![allow()])];
+    for n in 0..ENDPOINTS {
+        let member = |i: u32| IpSetMember::Net(format!("10.{}.{}.{i}/32", n / 256, n % 256).parse().unwrap());
+        out.push(Message::IpSetUpdate(IpSetUpdate {
+            id: format!("s:set{n}").into(),
+            kind: IpSetKind::Net,
+            members: (0..10).map(member).collect(),
+        }));
+        out.push(one_policy(n, 80));
+        out.push(endpoint(n));
+    }
+    out.push(Message::InSync);
+    out
+}
+
+fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort();
+    (times[times.len() / 2], times[times.len() * 99 / 100])
+}
+
+fn line(what: &str, took: Duration) {
+    println!("{what:<60} {took:>10.1?}");
+}
+
+#[test]
+#[ignore = "figures, by hand"]
+fn figures() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let felix = Felix::start(&host, Config::default());
+    let begin = Instant::now();
+    let operations = felix.apply(world());
+    line(&format!("netlink: program_{ENDPOINTS}_endpoints ({operations} operations)"), begin.elapsed());
+
+    let times = (0..100_u16).map(|i| {
+        let begin = Instant::now();
+        felix.apply(vec![one_policy(u32::from(i), 90)]);
+        begin.elapsed()
+    });
+    let (p50, p99) = median(times.collect());
+    line("netlink: one_policy_of_1000 median", p50);
+    line("netlink: one_policy_of_1000 p99", p99);
+    let times = (0..100_u8).map(|i| {
+        let begin = Instant::now();
+        let added = vec![IpSetMember::Net(format!("192.0.2.{i}/32").parse().unwrap())];
+        felix.apply(vec![Message::IpSetDelta(IpSetDelta { id: "s:set7".into(), added, removed: vec![] })]);
+        begin.elapsed()
+    });
+    let (p50, p99) = median(times.collect());
+    line("netlink: one_member median", p50);
+    line("netlink: one_member p99", p99);
+    felix.stop();
+    let begin = Instant::now();
+    let felix = Felix::start(&host, Config::default());
+    let mut again = world();
+    again.extend((0..100).map(|i| one_policy(i, 90)));
+    felix.apply(again);
+    line("netlink: restart, read back and compare", begin.elapsed());
+    felix.stop();
+
+    host.must("nft list ruleset > /tmp/fdp-figures.nft && nft delete table ip calico && nft delete table ip6 calico");
+    let begin = Instant::now();
+    host.must("nft -f /tmp/fdp-figures.nft");
+    line("nft -f: the same ruleset", begin.elapsed());
+    let begin = Instant::now();
+    host.must("nft -j list ruleset > /dev/null");
+    line("nft -j list ruleset", begin.elapsed());
+    let times = (0..20).map(|i| {
+        let begin = Instant::now();
+        host.must(&format!(
+            "printf 'flush chain ip calico filter-cali-pi-gnp/p{i}\\nadd rule ip calico filter-cali-pi-gnp/p{i} tcp dport 91 counter meta mark set meta mark | 0x10000\\n' | nft -f -"
+        ));
+        begin.elapsed()
+    });
+    let (p50, p99) = median(times.collect());
+    line("nft -f -: one chain median (a process each, with sh)", p50);
+    line("nft -f -: one chain p99", p99);
+    let times = (0..20).map(|i| {
+        let begin = Instant::now();
+        host.must(&format!("echo 'add element ip calico cali40s-set8 {{ 192.0.2.{i} }}' | nft -f -"));
+        begin.elapsed()
+    });
+    line("nft -f -: one member median", median(times.collect()).0);
+    let begin = Instant::now();
+    host.must("true");
+    line("an empty command the same way", begin.elapsed());
+    let _ = std::fs::remove_file("/tmp/fdp-figures.nft");
+}
