@@ -30,6 +30,10 @@ pub const HOST_SERVE_PORT: u16 = 80;
 /// The pool pods get their addresses from.
 pub const POD_CIDR: &str = "10.65.0.0/16";
 
+/// What a lab runs, besides Typha. Looked for before anything is made.
+const PROGRAMS: [&str; 8] =
+    ["lab", "calico-node", "calico-felix", "confd", "bird-rs", "calico", "calico-ipam", "calicoctl"];
+
 /// How long a command waits for another one that makes or removes the same lab.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// How long the processes of a lab may take to die after SIGKILL.
@@ -117,9 +121,7 @@ impl Lab {
 
     fn build_all(&self, progress: &dyn Fn(&str)) -> Result<()> {
         let _lock = self.state.lock(true, LOCK_LIMIT)?;
-        for program in
-            ["calico-node", "calico-felix", "confd", "bird-rs", "calico", "calico-ipam", "calicoctl"]
-        {
+        for program in PROGRAMS.into_iter().chain((self.config.typha > 0).then_some("calico-typha")) {
             self.program(program)?;
         }
         self.make_machines()?;

@@ -19,6 +19,8 @@ use crate::topology::Role;
 use crate::{LabError, Place, PodName, Result, cni, names, process};
 
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a pod waits while another one makes its namespace's profile.
+const PROFILE_LIMIT: Duration = Duration::from_secs(30);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a pod shall be.
@@ -159,6 +161,10 @@ impl Lab {
     /// as no policy selects them, and inherit the namespace's name as a label.
     fn ensure_namespace_profile(&self, namespace: &str) -> Result<()> {
         let done = self.state().namespace_file(namespace);
+        if done.exists() {
+            return Ok(());
+        }
+        let _lock = self.state().lock_namespace(namespace, PROFILE_LIMIT)?;
         if done.exists() {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,8 +75,17 @@ impl StateDir {
     /// Takes the lab's lock: `exclusive` to make or remove the lab, else shared to change something in it. The
     /// kernel gives it back when the holder ends, however it ends.
     pub fn lock(&self, exclusive: bool, limit: Duration) -> Result<File> {
-        let path = self.path.join("lock");
-        let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+        self.lock_file(&self.path.join("lock"), exclusive, limit)
+    }
+
+    /// Takes the lock of one namespace of pods, exclusively.
+    pub fn lock_namespace(&self, namespace: &str, limit: Duration) -> Result<File> {
+        let path = self.path.join(format!("namespace-{namespace}.lock"));
+        self.lock_file(&path, true, limit)
+    }
+
+    fn lock_file(&self, path: &Path, exclusive: bool, limit: Duration) -> Result<File> {
+        let file = match File::options().create(true).truncate(false).write(true).open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(LabError::NotFound { name: self.name.clone() });
             }
@@ -187,7 +197,10 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).doing(|| format!("making {}", dir.display()))?;
     }
-    let new = path.with_extension("new");
+    // Of its own name, because another process may be writing the same file.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("{}-{count}.new", std::process::id()));
     fs::write(&new, text).doing(|| format!("writing {}", new.display()))?;
     fs::rename(&new, path).doing(|| format!("replacing {}", path.display()))
 }

@@ -99,7 +99,9 @@ fn debians_bird_learns_the_blocks_through_a_bgppeer_and_its_birdc_talks_to_ours(
     for (pod, gateway) in [(&a, "172.31.0.1"), (&b, "172.31.0.2")] {
         let address = pod.address().unwrap();
         eventually(&format!("Debian's BIRD to learn of {address}"), Duration::from_secs(40), || {
-            let routes = run(&format!("/usr/sbin/birdc -s /run/peer.ctl show route for {address} all"), "");
+            // Fails as long as there is no route.
+            let show = format!("/usr/sbin/birdc -s /run/peer.ctl show route for {address} all");
+            let routes = lab.exec(&infra, &["sh", "-c", &show], "").unwrap().stdout;
             let learned = routes.contains("BGP.as_path: 64512") && routes.contains(gateway);
             if learned { Ok(()) } else { Err(routes) }
         });
