@@ -119,10 +119,10 @@ impl Engine {
                 }
             }
             Event::Writable { conn } => {
-                if let Some(&(id, _)) = self.conns.get(&conn) {
-                    if let Some(bgp) = self.bgp_mut(id) {
-                        bgp.blocked = false;
-                    }
+                if let Some(&(id, _)) = self.conns.get(&conn)
+                    && let Some(bgp) = self.bgp_mut(id)
+                {
+                    bgp.blocked = false;
                 }
             }
             Event::Configure { source, soft } => {
@@ -170,6 +170,8 @@ impl Engine {
                 self.arm_interface_scan();
             }
             Timer::KernelScan(id) => self.scan_kernel(id),
+            // Every step looks whether the recovery is over.
+            Timer::RecoverySettle => {}
             Timer::Recovery => self.end_recovery("the wait is over"),
         }
     }
@@ -178,12 +180,12 @@ impl Engine {
         if !self.interfaces.replace(all) {
             return;
         }
-        if self.router_id.is_unspecified() {
-            if let Some(id) = self.interfaces.router_id() {
-                tracing::info!(router_id = %id, "no router id is configured, the lowest address is used");
-                self.router_id = id;
-                self.restart_sessions_without_id();
-            }
+        if self.router_id.is_unspecified()
+            && let Some(id) = self.interfaces.router_id()
+        {
+            tracing::info!(router_id = %id, "no router id is configured, the lowest address is used");
+            self.router_id = id;
+            self.restart_sessions_without_id();
         }
         let order = self.order.clone();
         for id in order {

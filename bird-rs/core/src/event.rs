@@ -34,6 +34,8 @@ pub enum Timer {
     KernelScan(ProtoId),
     /// The wait of graceful restart is over.
     Recovery,
+    /// A neighbour that restarts itself has had time to send its routes.
+    RecoverySettle,
 }
 
 /// What happened.

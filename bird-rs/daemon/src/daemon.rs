@@ -183,10 +183,10 @@ impl Daemon {
     fn input(&mut self, input: Input) {
         match input {
             Input::Event(event) => {
-                if let Event::Closed { conn, .. } = &event {
-                    if let Some(connection) = self.conns.remove(conn) {
-                        connection.close();
-                    }
+                if let Event::Closed { conn, .. } = &event
+                    && let Some(connection) = self.conns.remove(conn)
+                {
+                    connection.close();
                 }
                 self.feed(event);
             }

@@ -47,11 +47,11 @@ impl Listeners {
         let mut complete = true;
         for listen in &self.wanted {
             let key = (listen.address, listen.port);
-            if !self.open.contains_key(&key) {
+            if let std::collections::btree_map::Entry::Vacant(e) = self.open.entry(key) {
                 match start(listen, events) {
                     Ok(open) => {
                         tracing::debug!(address = %listen.address, port = listen.port, "listening");
-                        self.open.insert(key, open);
+                        e.insert(open);
                     }
                     Err(error) => {
                         tracing::error!(address = %listen.address, port = listen.port, %error, "cannot listen");

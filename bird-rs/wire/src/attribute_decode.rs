@@ -127,7 +127,7 @@ fn one(out: &mut Decoded, flags: u8, code: u8, value: &[u8], ctx: &Context) -> R
             Some(aggregator) => out.attrs.aggregator = Some(aggregator),
             None => out.note(code, Discard, "malformed AGGREGATOR"),
         },
-        code::COMMUNITIES if !value.is_empty() && value.len() % 4 == 0 => {
+        code::COMMUNITIES if !value.is_empty() && value.len().is_multiple_of(4) => {
             out.attrs.communities = value.chunks_exact(4).filter_map(be32).collect();
         }
         code::COMMUNITIES => out.note(code, TreatAsWithdraw, "COMMUNITIES is not a multiple of four bytes"),
@@ -137,13 +137,13 @@ fn one(out: &mut Decoded, flags: u8, code: u8, value: &[u8], ctx: &Context) -> R
             None => out.note(code, TreatAsWithdraw, "ORIGINATOR_ID is not four bytes"),
         },
         code::CLUSTER_LIST if ctx.external => out.note(code, Discard, "CLUSTER_LIST from an external peer"),
-        code::CLUSTER_LIST if !value.is_empty() && value.len() % 4 == 0 => {
+        code::CLUSTER_LIST if !value.is_empty() && value.len().is_multiple_of(4) => {
             out.attrs.cluster_list = value.chunks_exact(4).filter_map(be32).collect();
         }
         code::CLUSTER_LIST => out.note(code, TreatAsWithdraw, "CLUSTER_LIST is not a multiple of four bytes"),
         code::MP_REACH => mp_reach(out, value, ctx)?,
         code::MP_UNREACH => mp_unreach(out, value, ctx)?,
-        code::EXT_COMMUNITIES if !value.is_empty() && value.len() % 8 == 0 => {
+        code::EXT_COMMUNITIES if !value.is_empty() && value.len().is_multiple_of(8) => {
             out.attrs.ext_communities =
                 value.chunks_exact(8).map(|c| c.iter().fold(0, |n, &b| n << 8 | u64::from(b))).collect();
         }
@@ -152,7 +152,7 @@ fn one(out: &mut Decoded, flags: u8, code: u8, value: &[u8], ctx: &Context) -> R
         }
         code::AS4_PATH => out.as4_path = AsPath::decode(value, true).map(|p| p.without_confederation()),
         code::AS4_AGGREGATOR => out.as4_aggregator = aggregator(value, true),
-        code::LARGE_COMMUNITIES if !value.is_empty() && value.len() % 12 == 0 => {
+        code::LARGE_COMMUNITIES if !value.is_empty() && value.len().is_multiple_of(12) => {
             out.attrs.large_communities = value.chunks_exact(12).filter_map(large_community).collect();
         }
         code::LARGE_COMMUNITIES => {

@@ -78,10 +78,10 @@ fn check_mandatory(update: &mut Update) {
     } else {
         None
     };
-    if let Some((code, what)) = missing {
-        if update.malformed.as_ref().is_none_or(|m| m.action < AttributeAction::TreatAsWithdraw) {
-            update.malformed = Some(AttributeError { code, what, action: AttributeAction::TreatAsWithdraw });
-        }
+    if let Some((code, what)) = missing
+        && update.malformed.as_ref().is_none_or(|m| m.action < AttributeAction::TreatAsWithdraw)
+    {
+        update.malformed = Some(AttributeError { code, what, action: AttributeAction::TreatAsWithdraw });
     }
 }
 

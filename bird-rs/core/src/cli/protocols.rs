@@ -18,10 +18,10 @@ impl Engine {
         let mut reply = Reply::end(0, "");
         let chosen: Vec<&Instance> =
             self.in_order().filter(|i| pattern.is_none_or(|p| glob_matches(p, &i.config.name))).collect();
-        if chosen.is_empty() {
-            if let Some(pattern) = pattern {
-                return Reply::end(8003, format!("No protocols match {pattern}"));
-            }
+        if chosen.is_empty()
+            && let Some(pattern) = pattern
+        {
+            return Reply::end(8003, format!("No protocols match {pattern}"));
         }
         reply.line(2002, "Name       Proto      Table      State  Since         Info");
         for instance in chosen {
@@ -110,10 +110,10 @@ impl Engine {
             let keepalive = remaining(bgp.session.keepalive_deadline, now, negotiated.keepalive_secs);
             put(format!("    Keepalive timer:  {keepalive}"));
         }
-        if instance.state != State::Up {
-            if let Some(error) = &bgp.session.last_error {
-                put(format!("    Last error:       {}: {}", error.class, error.text));
-            }
+        if instance.state != State::Up
+            && let Some(error) = &bgp.session.last_error
+        {
+            put(format!("    Last error:       {}: {}", error.class, error.text));
         }
     }
 

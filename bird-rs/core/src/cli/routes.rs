@@ -223,10 +223,10 @@ fn attributes(route: &Route, reply: &mut Reply) {
     reply.line(1008, format!("\tType: {} univ", route.origin.source.label()));
     let mut put = |text: String| reply.line(1012, format!("\t{text}"));
     let attrs = &route.attrs;
-    if route.origin.source == RouteSource::Inherit {
-        if let Some(source) = attrs.krt_source {
-            put(format!("Kernel.source: {source}"));
-        }
+    if route.origin.source == RouteSource::Inherit
+        && let Some(source) = attrs.krt_source
+    {
+        put(format!("Kernel.source: {source}"));
     }
     if let Some(metric) = attrs.krt_metric {
         put(format!("Kernel.metric: {metric}"));

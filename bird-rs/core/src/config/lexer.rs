@@ -16,6 +16,9 @@ use super::error::ConfigError;
 /// How deep `include` may nest; BIRD stops at 8 too.
 const MAX_INCLUDE_DEPTH: usize = 8;
 
+/// Finds the files an `include` stands for: names with texts, or a message.
+pub type Load<'a> = dyn FnMut(&str) -> Result<Vec<(String, String)>, String> + 'a;
+
 /// All text of one configuration: what a parser needs instead of a file system.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Source {
@@ -39,11 +42,7 @@ impl Source {
     ///
     /// # Errors
     /// When the text has an error the lexer sees, or `load` fails (its message becomes the error).
-    pub fn gather(
-        name: &str,
-        text: String,
-        load: &mut dyn FnMut(&str) -> Result<Vec<(String, String)>, String>,
-    ) -> Result<Self, ConfigError> {
+    pub fn gather(name: &str, text: String, load: &mut Load<'_>) -> Result<Self, ConfigError> {
         let mut source = Self { name: name.to_owned(), text, includes: BTreeMap::new() };
         let mut queue = vec![(source.name.clone(), source.text.clone())];
         while let Some((name, text)) = queue.pop() {

@@ -11,7 +11,7 @@ mod protocols;
 mod types;
 
 pub use error::ConfigError;
-pub use lexer::{Place, Source};
+pub use lexer::{Load, Place, Source};
 pub use types::*;
 
 pub(crate) use lexer::Kind;

@@ -349,10 +349,10 @@ impl Parser {
     }
 
     pub fn define(&mut self, place: &Place, name: String, symbol: Symbol) -> Result<()> {
-        if let Some(old) = self.symbols.get(&name) {
-            if !matches!(old, Symbol::Variable(_)) {
-                return Err(ConfigError::new(place, format!("Symbol {name} already defined")));
-            }
+        if let Some(old) = self.symbols.get(&name)
+            && !matches!(old, Symbol::Variable(_))
+        {
+            return Err(ConfigError::new(place, format!("Symbol {name} already defined")));
         }
         self.symbols.insert(name, symbol);
         Ok(())

@@ -374,7 +374,7 @@ fn new_protocol(kind: &str) -> ProtocolConfig {
             scan_secs: 60,
             merge_paths: None,
         }),
-        "bgp" => ProtocolKind::Bgp(Box::new(super::types::BgpConfig::default())),
+        "bgp" => ProtocolKind::Bgp(Box::default()),
         _ => ProtocolKind::Static(StaticConfig::default()),
     };
     ProtocolConfig {

@@ -101,12 +101,12 @@ impl Engine {
             let Some(instance) = self.instances.get_mut(&id) else { continue };
             let router_id = instance.config.router_id.unwrap_or(self.router_id);
             let config = instance.config.clone();
-            if let Kind::Bgp(bgp) = &mut instance.kind {
-                if bgp.session.config().router_id != router_id {
-                    let config = crate::protocol::session_config(&config, router_id);
-                    bgp.session.reconfigure(Arc::new(config));
-                    self.start_instance(id);
-                }
+            if let Kind::Bgp(bgp) = &mut instance.kind
+                && bgp.session.config().router_id != router_id
+            {
+                let config = crate::protocol::session_config(&config, router_id);
+                bgp.session.reconfigure(Arc::new(config));
+                self.start_instance(id);
             }
         }
     }

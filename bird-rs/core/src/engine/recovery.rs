@@ -9,6 +9,11 @@ use super::{Engine, Kind};
 use crate::config::GracefulMode;
 use crate::event::{Action, Timer};
 
+/// How long a neighbour that is restarting itself gets to send its routes. It sends End-of-RIB only when its own
+/// recovery is over, and waiting for that could be mutual (RFC 4724 section 4.1 says not to wait at all; but when
+/// every node of a mesh restarts at once, that would prune the kernel before any route has come).
+const SETTLE_SECS: u64 = 5;
+
 /// Where the recovery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recovery {
@@ -59,6 +64,7 @@ impl Engine {
             Kind::Kernel(kernel) => kernel.scanned || i.disabled,
             _ => true,
         });
+        let now = self.now;
         let waiting = self.instances.values().any(|instance| match &instance.kind {
             Kind::Bgp(bgp) if !instance.disabled => {
                 let config = &bgp.session.config().bgp;
@@ -67,9 +73,8 @@ impl Engine {
                 }
                 match &bgp.session.negotiated {
                     None => true,
-                    // A neighbour that has restarted itself has nothing to wait for (RFC 4724 section 4.1).
                     Some(n) => match n.peer_open.graceful_restart() {
-                        Some(gr) if !gr.restarting => n
+                        Some(gr) if !gr.restarting || now < bgp.since.plus_secs(SETTLE_SECS) => n
                             .families
                             .iter()
                             .any(|f: &Family| !bgp.channel(*f).is_some_and(|c| c.eor_received)),
@@ -84,6 +89,14 @@ impl Engine {
         }
     }
 
+    /// A session came up during the recovery: looks again when its neighbour has had its time.
+    pub(crate) fn settle_later(&mut self) {
+        if self.recovery.active {
+            let at = self.now.plus_secs(SETTLE_SECS);
+            self.actions.push(Action::SetTimer(Timer::RecoverySettle, at));
+        }
+    }
+
     pub(crate) fn end_recovery(&mut self, why: &str) {
         if !self.recovery.active {
             return;
@@ -91,6 +104,7 @@ impl Engine {
         self.recovery.active = false;
         tracing::info!("graceful restart done: {why}");
         self.actions.push(Action::ClearTimer(Timer::Recovery));
+        self.actions.push(Action::ClearTimer(Timer::RecoverySettle));
         for instance in self.instances.values_mut() {
             match &mut instance.kind {
                 Kind::Bgp(bgp) => bgp.session.restarting = false,

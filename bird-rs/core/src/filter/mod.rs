@@ -9,6 +9,7 @@ mod eval;
 mod eval_member;
 mod glob;
 mod parse;
+mod parse_set;
 mod set;
 mod value;
 

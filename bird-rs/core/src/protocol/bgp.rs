@@ -11,6 +11,7 @@ use crate::config::{ProtocolConfig, ProtocolKind};
 use crate::event::ConnId;
 use crate::rib::{Attrs, ProtoId, RouteOrigin, RouteSource};
 use crate::session::{Session, SessionConfig, Side};
+use crate::time::Time;
 
 /// A BGP protocol.
 pub(crate) struct Bgp {
@@ -19,6 +20,8 @@ pub(crate) struct Bgp {
     pub incoming: Option<ConnId>,
     /// An incoming connection that a newer one takes the place of.
     pub replaced: Option<ConnId>,
+    /// When the session came up last.
+    pub since: Time,
     /// Written data has not left yet: no further updates.
     pub blocked: bool,
     /// Shared by all routes of the session.
@@ -52,6 +55,7 @@ impl Bgp {
             outgoing: None,
             incoming: None,
             replaced: None,
+            since: Time::default(),
             blocked: false,
             origin: Arc::new(origin),
             channels: Vec::new(),

@@ -35,6 +35,7 @@ impl Engine {
             }),
         });
         bgp.blocked = false;
+        bgp.since = now;
         bgp.channels = negotiated
             .families
             .iter()
@@ -59,6 +60,7 @@ impl Engine {
         for family in &negotiated.families {
             self.refeed(id, Some(*family));
         }
+        self.settle_later();
     }
 
     pub(crate) fn session_down(&mut self, id: ProtoId, down: Down) {

@@ -132,18 +132,18 @@ impl Engine {
             if discovered && keep && self.now.since(self.started) < 5_000_000 {
                 self.discover_restart();
             }
-            self.learn(id, alien, false);
+            self.learn(id, &alien, false);
         }
     }
 
     pub(crate) fn relearn_kernel(&mut self, id: ProtoId) {
         let Some(Instance { kind: Kind::Kernel(kernel), .. }) = self.instances.get_mut(&id) else { return };
         let alien = std::mem::take(&mut kernel.alien);
-        self.learn(id, alien, true);
+        self.learn(id, &alien, true);
     }
 
     /// Routes of others into our table: the one with the lowest metric for each prefix.
-    fn learn(&mut self, id: ProtoId, alien: Vec<KernelRoute>, again: bool) {
+    fn learn(&mut self, id: ProtoId, alien: &[KernelRoute], again: bool) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let preference = instance.preference(0);
         let name = instance.config.name.clone();
@@ -151,7 +151,7 @@ impl Engine {
         if kernel.alien == alien && !again {
             return;
         }
-        kernel.alien.clone_from(&alien);
+        alien.clone_into(&mut kernel.alien);
         let wanted = kernel.config.learn;
         let origin =
             Arc::new(RouteOrigin { proto: id, name, source: RouteSource::Inherit, from: None, bgp: None });

@@ -16,10 +16,10 @@ pub fn order(routes: &mut [Route]) {
     }
     routes.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| compare(a, b, true)));
     // MED makes the order intransitive: the true best is found by elimination and put in front.
-    if let Some(best) = eliminate(routes) {
-        if let Some(part) = routes.get_mut(..=best) {
-            part.rotate_right(1);
-        }
+    if let Some(best) = eliminate(routes)
+        && let Some(part) = routes.get_mut(..=best)
+    {
+        part.rotate_right(1);
     }
 }
 

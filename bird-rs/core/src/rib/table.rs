@@ -83,12 +83,12 @@ impl Table {
         let mut routes = self.nets.remove(&prefix).unwrap_or_default();
         let old = routes.iter().position(is_it);
         let had = old.is_some();
-        if let (Some(old), Some(new)) = (old.and_then(|i| routes.get_mut(i)), new.as_ref()) {
-            if old.same_as(new) {
-                old.stale = new.stale;
-                self.nets.insert(prefix, routes);
-                return (true, false);
-            }
+        if let (Some(old), Some(new)) = (old.and_then(|i| routes.get_mut(i)), new.as_ref())
+            && old.same_as(new)
+        {
+            old.stale = new.stale;
+            self.nets.insert(prefix, routes);
+            return (true, false);
         }
         if let Some(i) = old {
             routes.swap_remove(i);

@@ -2,7 +2,8 @@
 
 use bird_wire::{Notification, Open, cease};
 
-use super::state::{ConnState, Session, Side};
+use super::state::Session;
+use super::types::{ConnState, Side};
 
 impl Session {
     /// Called when an OPEN arrived on `side`. Closes the loser; returns whether `side` goes on.

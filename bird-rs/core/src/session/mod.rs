@@ -8,6 +8,8 @@
 mod collision;
 mod open;
 mod state;
+mod types;
 
 pub use open::Negotiated;
-pub use state::{ConnState, Down, Input, LastError, Output, Session, SessionConfig, Side, TimerKind};
+pub use state::Session;
+pub use types::{ConnState, Down, Input, LastError, Output, SessionConfig, Side, TimerKind};

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use bird_wire::{Capability, Context, Family, GracefulRestart, Notification, Open, open_error};
 
-use super::state::{ConnState, Session, Side};
+use super::state::Session;
+use super::types::{ConnState, Side};
 use crate::config::{GracefulMode, PeerAs};
 use crate::time::Time;
 
@@ -80,7 +81,7 @@ impl Session {
     /// Checks the neighbour's OPEN (RFC 4271 section 6.2), settles a collision, and confirms.
     pub(super) fn open_received(&mut self, now: Time, side: Side, open: Open) {
         if let Err(notification) = self.check_open(&open) {
-            self.fail(now, side, notification);
+            self.fail(now, side, &notification);
             return;
         }
         if !self.wins_collision(side, &open) {

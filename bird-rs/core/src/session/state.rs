@@ -1,139 +1,13 @@
-//! States, inputs and outputs of a session, and the transitions between the states.
+//! The states of a session and the transitions between them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use bird_wire::{Context, DecodeError, Family, Message, Notification, Open, RefreshKind, Update, cease};
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use bird_wire::{Context, Message, Notification, Open, cease};
 
 use super::open::Negotiated;
-use crate::config::BgpConfig;
+use super::types::{ConnState, Down, Input, LastError, Output, SessionConfig, Side, TimerKind};
 use crate::time::Time;
-
-/// Which of the two possible connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Side {
-    /// The one we opened.
-    Outgoing,
-    /// The one the neighbour opened.
-    Incoming,
-}
-
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::Outgoing => Self::Incoming,
-            Self::Incoming => Self::Outgoing,
-        }
-    }
-}
-
-/// Timers of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum TimerKind {
-    /// Until the next connection attempt, or the end of the wait after an error.
-    Connect,
-    /// Until a connection attempt is given up.
-    Retry,
-    /// Until the neighbour counts as dead.
-    Hold(Side),
-    /// Until the next KEEPALIVE.
-    Keepalive(Side),
-    /// Until routes kept for a restarting neighbour are dropped.
-    Stale,
-}
-
-/// States of one connection, by their names in RFC 4271.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnState {
-    /// The TCP connection is being made.
-    Connect,
-    /// Our OPEN is sent.
-    OpenSent,
-    /// Both OPENs are exchanged.
-    OpenConfirm,
-    /// Routes flow.
-    Established,
-}
-
-/// What a session is told.
-#[derive(Debug)]
-pub enum Input {
-    /// Begin.
-    Start,
-    /// End, with the Cease subcode to send; `None` closes without a NOTIFICATION, so that a neighbour that
-    /// supports graceful restart keeps our routes.
-    Stop(Option<u8>),
-    /// A timer ran out.
-    Timer(TimerKind),
-    /// A connection stands; with our address on it.
-    Connected(Side, IpAddr),
-    /// The connection failed or was closed; with the reason as the system names it.
-    Closed(Side, String),
-    /// A message, or what is wrong with it.
-    Message(Side, Result<Message, DecodeError>),
-}
-
-/// Why a session went down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Down {
-    /// The neighbour is expected back: keep its routes (RFC 4724 section 4.2).
-    Graceful,
-    /// Drop its routes.
-    Hard,
-}
-
-/// What a session wants done.
-#[derive(Debug)]
-pub enum Output {
-    /// Open the outgoing connection.
-    Connect,
-    /// Write to a connection.
-    Send(Side, Bytes),
-    /// Close a connection once everything written is out.
-    Close(Side),
-    /// Start a timer, replacing it when it runs.
-    SetTimer(TimerKind, Time),
-    /// Stop a timer.
-    ClearTimer(TimerKind),
-    /// The session is up.
-    Established(Box<Negotiated>),
-    /// The session is down.
-    Down(Down),
-    /// Routes from the neighbour.
-    Update(Box<Update>),
-    /// The neighbour wants, begins or ends a refresh of a family.
-    Refresh(Family, RefreshKind),
-    /// Stale routes have waited long enough.
-    StaleExpired,
-    /// A message for the log.
-    Log(String),
-    /// The configuration wants the protocol disabled after an error.
-    Disable,
-}
-
-/// What a session needs to know besides its configuration.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionConfig {
-    /// Its configuration.
-    pub bgp: BgpConfig,
-    /// Our identifier.
-    pub router_id: Ipv4Addr,
-    /// Families of its channels, with whether several paths are received and sent.
-    pub families: Vec<(Family, (bool, bool))>,
-    /// Families whose channel takes part in graceful restart.
-    pub graceful: Vec<Family>,
-}
-
-/// The last error, as `show protocols` prints it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastError {
-    /// "Received", "BGP Error", "Socket", …
-    pub class: &'static str,
-    /// The message.
-    pub text: String,
-}
 
 pub(super) struct Conn {
     pub state: ConnState,
@@ -279,7 +153,7 @@ impl Session {
             Input::Message(side, Err(error)) => {
                 if self.conn(side).is_some() {
                     self.out.push(Output::Log(error.what.to_owned()));
-                    self.fail(now, side, error.notification);
+                    self.fail(now, side, &error.notification);
                 }
             }
         }
@@ -353,7 +227,7 @@ impl Session {
             }
             TimerKind::Hold(side) => {
                 if self.conn(side).is_some() {
-                    self.fail(now, side, Notification::hold_timer_expired());
+                    self.fail(now, side, &Notification::hold_timer_expired());
                 }
             }
             TimerKind::Keepalive(side) => {
@@ -449,7 +323,7 @@ impl Session {
                     ConnState::OpenConfirm => 2,
                     ConnState::Established => 3,
                 };
-                self.fail(now, side, Notification::new(5, subcode));
+                self.fail(now, side, &Notification::new(5, subcode));
             }
         }
     }
@@ -465,7 +339,11 @@ impl Session {
         }
         self.restart_hold(now, side);
         self.last_error = None;
-        self.neighbor_restarting = false;
+        if std::mem::take(&mut self.neighbor_restarting) {
+            // The neighbour is back; what it does not announce again in as long as it may be away goes.
+            let secs = negotiated.peer_open.graceful_restart().map_or(0, |gr| gr.restart_time_secs);
+            self.set_timer(TimerKind::Stale, now.plus_secs(u64::from(secs)));
+        }
         self.out.push(Output::ClearTimer(TimerKind::Connect));
         self.out.push(Output::ClearTimer(TimerKind::Retry));
         self.negotiated = Some(negotiated.clone());
@@ -489,11 +367,11 @@ impl Session {
     }
 
     /// Sends a NOTIFICATION, closes the connection, and waits before the next attempt.
-    pub(super) fn fail(&mut self, now: Time, side: Side, notification: Notification) {
+    pub(super) fn fail(&mut self, now: Time, side: Side, notification: &Notification) {
         let established = self.conn(side).is_some_and(|c| c.state == ConnState::Established);
         self.note_error("BGP Error", notification.name().to_owned());
         self.out.push(Output::Log(format!("Error: {}", notification.name())));
-        self.notify(side, &notification);
+        self.notify(side, notification);
         self.close(side);
         if established {
             self.session_lost(now, Down::Hard);
