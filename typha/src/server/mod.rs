@@ -128,6 +128,7 @@ impl RunningServer {
 impl Drop for RunningServer {
     fn drop(&mut self) {
         self.registry.drain();
+        while self.registry.drop_one("the server ended") {}
         for task in &self.tasks {
             task.abort();
         }
