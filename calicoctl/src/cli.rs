@@ -177,7 +177,8 @@ pub struct GetArgs {
     /// Resources of all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// ps, wide, yaml, json, name or custom-columns=COLUMN[,COLUMN...]
+    /// ps, wide, yaml, json, name, custom-columns=COLUMN[,COLUMN...], go-template=TEMPLATE, go-template-file=FILE or
+    /// jsonpath=PATH
     #[arg(short, long, value_name = "FORMAT", default_value = "ps")]
     pub output: String,
     /// Leave out what belongs to this cluster alone: uid, resourceVersion, creationTimestamp

@@ -1,4 +1,4 @@
-//! How objects are printed: `-o ps|wide|custom-columns=…|yaml|json|name`.
+//! How objects are printed: `-o ps|wide|custom-columns=…|yaml|json|name|go-template=…|go-template-file=…|jsonpath=…`.
 //!
 //! In come lists of objects, out goes text. Tables have upstream's columns and padding; documents have its shape: one
 //! object by itself, a list as `KINDList`, several lists as an array.
@@ -6,6 +6,7 @@
 pub mod columns;
 pub mod grid;
 pub mod table;
+pub mod template;
 pub mod yaml;
 
 use libcalico_api::{API_VERSION, Kind, Resource};
@@ -22,7 +23,12 @@ pub enum Format {
     Json,
     Name,
     Custom(Vec<String>),
+    GoTemplate(String),
+    JsonPath(String),
 }
+
+const FORMATS: &str = "ps, wide, yaml, json, name, custom-columns=COLUMN[,COLUMN...], go-template=TEMPLATE, \
+                       go-template-file=FILE or jsonpath=PATH";
 
 impl Format {
     /// Reads the flag's value.
@@ -45,9 +51,13 @@ impl Format {
                     }
                     Ok(Self::Custom(columns))
                 }
-                _ => Err(Error::Usage(format!(
-                    "unrecognized output format '{text}'; use ps, wide, yaml, json, name or custom-columns=COLUMN[,COLUMN...]"
-                ))),
+                Some(("go-template", template)) => Ok(Self::GoTemplate(template.to_owned())),
+                Some(("go-template-file", path)) => match std::fs::read_to_string(path) {
+                    Ok(template) => Ok(Self::GoTemplate(template)),
+                    Err(e) => Err(Error::Usage(format!("template file {path}: {e}"))),
+                },
+                Some(("jsonpath", path)) => Ok(Self::JsonPath(path.to_owned())),
+                _ => Err(Error::Usage(format!("unrecognized output format '{text}'; use {FORMATS}"))),
             },
         }
     }
@@ -86,6 +96,11 @@ pub fn render(listings: &[Listing], format: &Format, context: &Context) -> Resul
             let lines = listings.iter().flat_map(|l| l.items.iter().map(move |r| name_line(l.kind, r)));
             Ok(lines.collect())
         }
+        Format::GoTemplate(template) => {
+            let answers: Vec<Value> = listings.iter().flat_map(documents).collect();
+            template::go_template(template, &answers)
+        }
+        Format::JsonPath(path) => template::json_path(path, &document(listings)),
         Format::Yaml => Ok(yaml::to_string(&document(listings))),
         Format::Json => serde_json::to_string_pretty(&in_order(listings))
             .map_err(|e| Error::Usage(format!("the object cannot be written as JSON: {e}"))),
