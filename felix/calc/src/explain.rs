@@ -83,7 +83,7 @@ pub fn workload(mirror: &Mirror, endpoint: &WorkloadEndpoint, dir: Direction, pa
     if !endpoint.active {
         return verdict(false, Decision::Inactive);
     }
-    for tier in &endpoint.tiers {
+    for tier in endpoint.tiers.iter() {
         match in_tier(mirror, tier, dir, packet) {
             TierResult::Next => {}
             TierResult::Decided(v) => return v,

@@ -19,6 +19,7 @@
 //! Left out: time, input and output, and what the messages do to a kernel.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use felix_message::{ConfigUpdate, EncapMode, Encapsulation, Message};
 use ipnet::IpNet;
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::hosts::{Hosts, NodeInfo};
 use crate::ip_sets::{IpSets, Side};
-use crate::items::{Items, NewItem};
+use crate::items::{ItemId, Items, KeyHash, NewItem, Traits};
 use crate::local::{LocalEndpoints, LocalKey, LocalValue, World};
 use crate::policies::{Policies, Policy, ProfileRules};
 use crate::routes::{RouteSource, Routes};
@@ -67,7 +68,7 @@ pub struct CalcGraph {
     items: Items,
     sets: IpSets,
     policies: Policies,
-    profiles: HashMap<String, ProfileRules>,
+    profiles: HashMap<String, Arc<ProfileRules>>,
     selectors: SelectorCache,
     local: LocalEndpoints,
     hosts: Hosts,
@@ -105,27 +106,22 @@ impl CalcGraph {
     pub fn on_update(&mut self, update: Update) {
         let Update { key, value, .. } = update;
         match (&key, value) {
-            (Key::WorkloadEndpoint(k), Some(Value::WorkloadEndpoint(v))) => {
-                let nets: Vec<IpNet> = nets_of(&v);
-                self.set_workload(&key, k, Some((LocalValue::Workload(v), &nets)));
+            (Key::WorkloadEndpoint(k), value) => {
+                let value = match value {
+                    Some(Value::WorkloadEndpoint(v)) => Some(v),
+                    _ => None,
+                };
+                self.set_workload(&key, k, value);
             }
-            (Key::WorkloadEndpoint(k), _) => self.set_workload(&key, k, None),
             (Key::HostEndpoint { host, name }, value) => {
                 let value = match value {
-                    Some(Value::HostEndpoint(v)) if *host == self.config.hostname => Some(v),
-                    Some(Value::HostEndpoint(v)) => {
-                        let item = host_item(&v);
-                        return self
-                            .set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &item, &v.ports)));
-                    }
+                    Some(Value::HostEndpoint(v)) => Some(v),
                     _ => None,
                 };
                 self.set_host(&key, host, name, value);
             }
-            (Key::NetworkSet(_), Some(Value::NetworkSet(v))) => {
-                self.set_item(&key, Some(&new_item(&v.labels, &v.profile_ids, &v.nets, &[])));
-            }
-            (Key::NetworkSet(_), _) => self.set_item(&key, None),
+            (Key::NetworkSet(_), Some(Value::NetworkSet(v))) => self.set_network_set(&key, Some(&v)),
+            (Key::NetworkSet(_), _) => self.set_network_set(&key, None),
             (Key::Policy(k), value) => self.set_policy(k, value.and_then(as_policy)),
             (Key::Tier(name), value) => self.set_tier(name, value),
             (Key::ProfileRules(name), value) => self.set_profile_rules(name, value),
@@ -209,103 +205,99 @@ impl CalcGraph {
         }
     }
 
-    /// Sets or removes an item; tells the sets before.
-    fn set_item(&mut self, key: &Key, new: Option<&NewItem<'_>>) {
+    /// Sets or removes an item; tells the sets before. Gives its number now.
+    fn set_item(&mut self, key: KeyHash, new: Option<&NewItem<'_>>) -> Option<ItemId> {
         let id = self.items.find(key);
         let traits = new.map(|n| self.items.acquire(n));
-        let mut nets: Vec<IpNet> = new.map(|n| n.nets.iter().map(IpNet::trunc).collect()).unwrap_or_default();
-        nets.sort_unstable();
-        nets.dedup();
+        let nets = new.map(|n| sorted(n.nets)).unwrap_or_default();
         if !self.sets.is_idle() {
             let old_nets: Vec<IpNet> = id.map(|i| self.items.nets(i).collect()).unwrap_or_default();
-            let old = id.and_then(|i| self.items.traits(i)).map(|t| Side {
-                view: self.items.labels.view(t.set, t.list),
-                nets: &old_nets,
-                ports: self.items.ports(t.ports),
-            });
-            let new = traits.map(|t| Side {
-                view: self.items.labels.view(t.set, t.list),
-                nets: &nets,
-                ports: self.items.ports(t.ports),
-            });
+            let side = |traits: Traits, nets| Side {
+                view: self.items.labels.view(traits.set, traits.list),
+                nets,
+                ports: self.items.ports(traits.ports),
+            };
+            let old = id.and_then(|i| self.items.traits(i)).map(|t| side(t, &old_nets));
+            let new = traits.map(|t| side(t, &nets));
             self.sets.before_change(&self.items, old, new);
         }
         if let Some(id) = id {
             self.items.remove(id);
         }
-        if let Some(traits) = traits {
-            self.items.insert(key, &nets, traits);
-        }
+        traits.map(|traits| self.items.insert(key, &nets, traits))
     }
 
-    fn set_workload(&mut self, key: &Key, name: &WorkloadEndpointKey, value: Option<(LocalValue, &[IpNet])>) {
+    fn set_workload(
+        &mut self,
+        key: &Key,
+        name: &WorkloadEndpointKey,
+        value: Option<Arc<backend::WorkloadEndpoint>>,
+    ) {
+        let hash = Items::hash(key);
         let ours = name.host == self.config.hostname;
-        if ours || self.routes.wants_remote_workloads() {
-            // Routes count addresses: those before are given back, those now are taken.
-            if let Some(id) = self.items.find(key) {
-                let old: Vec<IpNet> = self.items.nets(id).collect();
-                old.into_iter().for_each(|net| self.routes.workload(&name.host, net, false));
-            }
-        }
-        match &value {
-            Some((LocalValue::Workload(v), nets)) => {
-                self.set_item(key, Some(&new_item(&v.labels, &v.profile_ids, nets, &v.ports)));
-            }
-            _ => self.set_item(key, None),
-        }
-        let id = self.items.find(key);
-        if (ours || self.routes.wants_remote_workloads())
-            && let Some(id) = id
-        {
-            let now: Vec<IpNet> = self.items.nets(id).collect();
+        let routed = ours || self.routes.wants_remote_workloads();
+        // Routes count addresses: those before are given back, those now are taken.
+        let before = self.items.find(hash).filter(|_| routed);
+        let before: Vec<IpNet> = before.map(|id| self.items.nets(id).collect()).unwrap_or_default();
+        let nets = value.as_deref().map(nets_of).unwrap_or_default();
+        let new = value.as_deref().map(|v| NewItem {
+            labels: &v.labels,
+            profiles: &v.profile_ids,
+            nets: &nets,
+            ports: &v.ports,
+        });
+        let id = self.set_item(hash, new.as_ref());
+        if routed {
+            before.into_iter().for_each(|net| self.routes.workload(&name.host, net, false));
+            let now: Vec<IpNet> = id.map(|id| self.items.nets(id).collect()).unwrap_or_default();
             now.into_iter().for_each(|net| self.routes.workload(&name.host, net, true));
         }
         if ours {
             let local_key = LocalKey::Workload(name.clone());
             match (id, value) {
-                (Some(id), Some((value, _))) => self.local.set(local_key, id, value),
+                (Some(id), Some(v)) => self.local.set(local_key, id, LocalValue::Workload(v)),
                 _ => self.local.remove(&local_key),
             }
         }
     }
 
-    fn set_host(
-        &mut self,
-        key: &Key,
-        host: &str,
-        name: &str,
-        value: Option<std::sync::Arc<backend::HostEndpoint>>,
-    ) {
-        match &value {
-            Some(v) => {
-                let nets = host_item(v);
-                self.set_item(key, Some(&new_item(&v.labels, &v.profile_ids, &nets, &v.ports)));
+    fn set_host(&mut self, key: &Key, host: &str, name: &str, value: Option<Arc<backend::HostEndpoint>>) {
+        let nets = value.as_deref().map(nets_of_host).unwrap_or_default();
+        let new = value.as_deref().map(|v| NewItem {
+            labels: &v.labels,
+            profiles: &v.profile_ids,
+            nets: &nets,
+            ports: &v.ports,
+        });
+        let id = self.set_item(Items::hash(key), new.as_ref());
+        if host == self.config.hostname {
+            let local_key = LocalKey::Host(name.to_owned());
+            match (id, value) {
+                (Some(id), Some(v)) => self.local.set(local_key, id, LocalValue::Host(v)),
+                _ => self.local.remove(&local_key),
             }
-            None => self.set_item(key, None),
-        }
-        if host != self.config.hostname {
-            return;
-        }
-        let local_key = LocalKey::Host(name.to_owned());
-        match (self.items.find(key), value) {
-            (Some(id), Some(v)) => self.local.set(local_key, id, LocalValue::Host(v)),
-            _ => self.local.remove(&local_key),
         }
     }
 
-    fn set_policy(&mut self, key: &PolicyKey, value: Option<std::sync::Arc<backend::Policy>>) {
+    fn set_network_set(&mut self, key: &Key, value: Option<&backend::NetworkSet>) {
+        let new =
+            value.map(|v| NewItem { labels: &v.labels, profiles: &v.profile_ids, nets: &v.nets, ports: &[] });
+        self.set_item(Items::hash(key), new.as_ref());
+    }
+
+    fn set_policy(&mut self, key: &PolicyKey, value: Option<Arc<backend::Policy>>) {
         let parsed = value.and_then(|v| {
             let subject = format!("{} {}/{}", key.kind.name(), key.namespace, key.name);
             valid(&subject, Policy::parse(key, &v, &mut self.selectors))
         });
         let Some(policy) = parsed else {
-            if let Some((id, _)) = self.policies.remove(key) {
+            if let Some(id) = self.policies.remove(key) {
                 self.local.policy_removed(id, key, &mut self.items);
             }
             return;
         };
         let old = self.policies.find(key).and_then(|id| self.policies.get(id));
-        if old == Some(&policy) {
+        if old.is_some_and(|o| **o == policy) {
             return;
         }
         let reselect = old.is_none_or(|o| o.selector != policy.selector);
@@ -340,7 +332,7 @@ impl CalcGraph {
             _ => None,
         };
         match rules {
-            Some(rules) => self.profiles.insert(name.to_owned(), rules),
+            Some(rules) => self.profiles.insert(name.to_owned(), Arc::new(rules)),
             None => self.profiles.remove(name),
         };
         self.local.profile_changed(name);
@@ -409,7 +401,7 @@ impl CalcGraph {
     }
 }
 
-fn as_policy(value: Value) -> Option<std::sync::Arc<backend::Policy>> {
+fn as_policy(value: Value) -> Option<Arc<backend::Policy>> {
     match value {
         Value::Policy(policy) => Some(policy),
         _ => None,
@@ -421,18 +413,17 @@ fn nets_of(v: &backend::WorkloadEndpoint) -> Vec<IpNet> {
     v4.chain(v.ipv6_nets.iter().map(|n| IpNet::V6(*n))).collect()
 }
 
-fn host_item(v: &backend::HostEndpoint) -> Vec<IpNet> {
+fn nets_of_host(v: &backend::HostEndpoint) -> Vec<IpNet> {
     let v4 = v.expected_ipv4_addrs.iter().map(|a| IpNet::V4((*a).into()));
     v4.chain(v.expected_ipv6_addrs.iter().map(|a| IpNet::V6((*a).into()))).collect()
 }
 
-fn new_item<'a>(
-    labels: &'a BTreeMap<String, String>,
-    profiles: &'a [String],
-    nets: &'a [IpNet],
-    ports: &'a [backend::EndpointPort],
-) -> NewItem<'a> {
-    NewItem { labels, profiles, nets, ports }
+/// Networks without host bits, sorted, distinct.
+fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    nets
 }
 
 /// An object that is not valid counts as absent; it is named in the log.

@@ -105,14 +105,15 @@ pub struct IpSets {
 }
 
 impl IpSets {
-    /// Takes a reference to a set.
-    pub fn acquire(&mut self, spec: &SetSpec, items: &mut Items) -> IpSetId {
+    /// Takes a reference to a set; gives its identifier and the handle to release it by.
+    pub fn acquire(&mut self, spec: &SetSpec, items: &mut Items) -> (IpSetId, u32) {
         let id = spec.id();
-        if let Some(&at) = self.by_id.get(&id) {
+        if let Some((id, &at)) = self.by_id.get_key_value(&id) {
+            let id = id.clone();
             if let Some(set) = self.set_mut(at) {
                 set.refs += 1;
             }
-            return id;
+            return (id, at);
         }
         let at = self.free.pop().unwrap_or_else(|| {
             self.sets.push(None);
@@ -135,12 +136,11 @@ impl IpSets {
             wide: LpmMap::new(),
         });
         self.dirty.insert(at);
-        id
+        (id, at)
     }
 
     /// Gives a reference back. The set stays until the flush.
-    pub fn release(&mut self, id: &IpSetId) {
-        let Some(&at) = self.by_id.get(id) else { return };
+    pub fn release(&mut self, at: u32) {
         if let Some(set) = self.set_mut(at) {
             set.refs -= 1;
             if set.refs == 0 {

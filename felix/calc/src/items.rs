@@ -20,7 +20,7 @@ use crate::intern::Pool;
 use crate::labels::{Labels, View};
 
 /// First bytes of a key's hash: no two keys that anybody can find share them.
-type KeyHash = [u64; 2];
+pub type KeyHash = [u64; 2];
 
 /// Number of an item.
 pub type ItemId = u32;
@@ -51,13 +51,9 @@ enum Nets {
 impl Nets {
     fn new(nets: &[IpNet]) -> Self {
         if let [IpNet::V4(net)] = nets {
-            return Self::One(net.trunc());
+            return Self::One(*net);
         }
-        let mut nets: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
-        nets.sort_unstable();
-        nets.dedup();
-        nets.shrink_to_fit();
-        Self::Many(Box::new(nets))
+        Self::Many(Box::new(nets.to_vec()))
     }
 
     fn len(&self) -> usize {
@@ -106,17 +102,31 @@ pub struct Items {
     hasher: DefaultHashBuilder,
 }
 
+/// Parts are closed by a byte that names cannot have, so that no two keys give one text.
 fn hash_key(key: &Key) -> KeyHash {
-    let digest = Sha224::digest(key.path().as_bytes());
+    let mut hash = Sha224::new();
+    let mut part = |text: &str| {
+        hash.update(text.as_bytes());
+        hash.update([0xff]);
+    };
+    match key {
+        Key::WorkloadEndpoint(k) => [&k.host, &k.orchestrator, &k.workload, &k.endpoint].map(|p| part(p)),
+        other => [other.path(), String::new(), String::new(), String::new()].map(|p| part(&p)),
+    };
+    let digest = hash.finalize();
     let word =
         |i: usize| digest.iter().skip(i * 8).take(8).fold(0u64, |word, byte| word << 8 | u64::from(*byte));
     [word(0), word(1)]
 }
 
 impl Items {
+    /// The hash by which an item is found.
+    pub fn hash(key: &Key) -> KeyHash {
+        hash_key(key)
+    }
+
     /// The item of a key.
-    pub fn find(&self, key: &Key) -> Option<ItemId> {
-        let key = hash_key(key);
+    pub fn find(&self, key: KeyHash) -> Option<ItemId> {
         self.by_key.find(key[0], |&id| self.item(id).is_some_and(|i| i.key == key)).copied()
     }
 
@@ -151,9 +161,8 @@ impl Items {
         self.ports.release(traits.ports);
     }
 
-    /// Puts an item in; it takes the references over.
-    pub fn insert(&mut self, key: &Key, nets: &[IpNet], traits: Traits) -> ItemId {
-        let key = hash_key(key);
+    /// Puts an item in, with its networks without host bits, sorted and distinct. It takes the references over.
+    pub fn insert(&mut self, key: KeyHash, nets: &[IpNet], traits: Traits) -> ItemId {
         let id = self.free.pop().unwrap_or_else(|| {
             self.items.push(None);
             self.items.len() as ItemId - 1

@@ -22,6 +22,7 @@ pub mod replay;
 mod routes;
 mod rules;
 mod selector_index;
+mod tier_lists;
 
 pub use graph::{CalcGraph, Config, Stats};
 pub use routes::RouteSource;

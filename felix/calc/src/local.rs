@@ -11,11 +11,10 @@
 //! Left out: who is in the address sets (`ip_sets`), the order of messages of other subjects (`graph`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use felix_message::{
-    ActivePolicy, ActiveProfile, HostEndpoint, IpSetId, Message, Rule, TierInfo, WorkloadEndpoint,
-};
+use felix_message::{ActivePolicy, ActiveProfile, HostEndpoint, Message, Rule, TierInfo, WorkloadEndpoint};
 use libcalico_model::backend;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 use sha2::{Digest, Sha224};
@@ -25,6 +24,7 @@ use crate::items::{ItemId, Items};
 use crate::policies::{Policies, Policy, PolicyId, ProfileRules};
 use crate::rules::ParsedRule;
 use crate::selector_index::SelectorIndex;
+use crate::tier_lists::TierLists;
 
 /// Name of a local endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,10 +62,10 @@ struct Local {
     matches: Vec<PolicyId>,
 }
 
-/// A policy or profile that the dataplane has, and the sets that its rules refer to.
+/// A policy or profile that the dataplane has, and handles of the sets that its rules refer to.
 struct Active<T> {
     sent: Arc<T>,
-    sets: Vec<IpSetId>,
+    sets: Box<[u32]>,
 }
 
 /// What the dataplane is to be told, in the order in which it must be told. Sets go before, and after, by the caller.
@@ -80,7 +80,7 @@ pub struct World<'a> {
     pub items: &'a mut Items,
     pub sets: &'a mut IpSets,
     pub policies: &'a mut Policies,
-    pub profiles: &'a HashMap<String, ProfileRules>,
+    pub profiles: &'a HashMap<String, Arc<ProfileRules>>,
 }
 
 /// See the module's text.
@@ -89,10 +89,11 @@ pub struct LocalEndpoints {
     endpoints: BTreeMap<LocalKey, Local>,
     by_item: HashMap<ItemId, LocalKey>,
     index: SelectorIndex,
-    /// By policy number: its number in the index, and how many endpoints match.
-    policy_state: HashMap<PolicyId, PolicyState>,
-    active_policies: BTreeMap<PolicyKey, Active<ActivePolicy>>,
-    active_profiles: BTreeMap<String, Active<ActiveProfile>>,
+    /// By policy number.
+    policy_state: Vec<Option<PolicyState>>,
+    lists: TierLists,
+    active_policies: BTreeMap<PolicyKey, Active<Policy>>,
+    active_profiles: BTreeMap<String, Active<ProfileRules>>,
     profile_users: HashMap<String, u32>,
     sent: BTreeMap<LocalKey, Sent>,
     /// Labels changed: match again.
@@ -106,6 +107,7 @@ pub struct LocalEndpoints {
     stale_profiles: BTreeSet<String>,
 }
 
+/// A policy's number in the index, and how many endpoints match.
 struct PolicyState {
     selector: u32,
     matches: u32,
@@ -153,8 +155,12 @@ impl LocalEndpoints {
         }
     }
 
+    fn state_mut(&mut self, id: PolicyId) -> Option<&mut PolicyState> {
+        self.policy_state.get_mut(id as usize)?.as_mut()
+    }
+
     fn uncount(&mut self, policy: PolicyId) {
-        if let Some(state) = self.policy_state.get_mut(&policy) {
+        if let Some(state) = self.state_mut(policy) {
             state.matches -= 1;
             if state.matches == 0 {
                 self.stale_counts.insert(policy);
@@ -174,7 +180,10 @@ impl LocalEndpoints {
         self.stale_policies.insert(policy.key.clone());
         self.stale_selectors.insert(id);
         if reselect {
-            let matches = match self.policy_state.remove(&id) {
+            if self.policy_state.len() <= id as usize {
+                self.policy_state.resize_with(id as usize + 1, || None);
+            }
+            let matches = match self.policy_state[id as usize].take() {
                 Some(old) => {
                     self.index.remove(old.selector, id, &mut items.labels);
                     old.matches
@@ -182,7 +191,7 @@ impl LocalEndpoints {
                 None => 0,
             };
             let selector = self.index.add(&policy.selector, id, &mut items.labels);
-            self.policy_state.insert(id, PolicyState { selector, matches });
+            self.policy_state[id as usize] = Some(PolicyState { selector, matches });
         }
     }
 
@@ -190,7 +199,7 @@ impl LocalEndpoints {
     pub fn policy_removed(&mut self, id: PolicyId, key: &PolicyKey, items: &mut Items) {
         self.stale_policies.insert(key.clone());
         self.stale_selectors.remove(&id);
-        let Some(state) = self.policy_state.remove(&id) else { return };
+        let Some(state) = self.policy_state.get_mut(id as usize).and_then(Option::take) else { return };
         self.index.remove(state.selector, id, &mut items.labels);
         if state.matches == 0 {
             return;
@@ -253,7 +262,7 @@ impl LocalEndpoints {
             let before = std::mem::replace(&mut local.matches, now);
             let now = local.matches.clone();
             for &id in now.iter().filter(|id| before.binary_search(id).is_err()) {
-                if let Some(state) = self.policy_state.get_mut(&id) {
+                if let Some(state) = self.policy_state.get_mut(id as usize).and_then(Option::as_mut) {
                     state.matches += 1;
                     if state.matches == 1 {
                         self.stale_counts.insert(id);
@@ -272,7 +281,8 @@ impl LocalEndpoints {
     /// Asks the endpoints for each policy that changed. Those whose labels changed too are asked afterwards.
     fn match_policies(&mut self, world: &World<'_>) {
         for id in std::mem::take(&mut self.stale_selectors) {
-            let Some(state) = self.policy_state.get_mut(&id) else { continue };
+            let state = self.policy_state.get_mut(id as usize).and_then(Option::as_mut);
+            let Some(state) = state else { continue };
             if let Some(policy) = world.policies.get(id) {
                 self.stale_policies.insert(policy.key.clone());
             }
@@ -302,58 +312,56 @@ impl LocalEndpoints {
     fn flush_policies(&mut self, world: &mut World<'_>, updates: &mut Vec<Message>, gone: &mut Vec<Message>) {
         for key in std::mem::take(&mut self.stale_policies) {
             let id = world.policies.find(&key);
-            let policy = id.and_then(|id| world.policies.get(id)).filter(|p| {
-                p.always || id.and_then(|id| self.policy_state.get(&id)).is_some_and(|s| s.matches > 0)
-            });
-            let new = policy.map(|policy| {
-                let mut sets = Vec::new();
-                let prefix = format!("{}/{}/{}", key.kind.name(), key.namespace, key.name);
-                let mut render = |rules, direction| {
-                    let scope = format!("{prefix}/{direction}");
-                    render_rules(rules, &scope, world.sets, world.items, &mut sets)
-                };
-                let active = ActivePolicy {
-                    tier: policy.tier.to_string(),
-                    namespace: policy.namespace.to_string(),
-                    inbound: render(&policy.inbound, "ingress"),
-                    outbound: render(&policy.outbound, "egress"),
-                    untracked: policy.untracked,
-                    pre_dnat: policy.pre_dnat,
-                    apply_on_forward: policy.apply_on_forward,
-                    staged: key.kind.staged(),
-                    original_selector: policy.original_selector.to_string(),
-                };
-                (active, sets)
-            });
-            match replace(&mut self.active_policies, &key, new, world.sets) {
-                Change::Updated(active) => updates.push(Message::PolicyUpdate(key, active)),
-                Change::Removed => gone.push(Message::PolicyRemove(key)),
-                Change::None => {}
+            let state = id.and_then(|id| self.policy_state.get(id as usize)?.as_ref());
+            let used = state.is_some_and(|s| s.matches > 0);
+            let new = id.and_then(|id| world.policies.get(id)).filter(|p| used || p.always).cloned();
+            let old = self.active_policies.remove(&key);
+            if let (Some(old), Some(new)) = (&old, &new)
+                && old.sent.reads_the_same(new)
+            {
+                let sets = old.sets.clone();
+                self.active_policies.insert(key, Active { sent: new.clone(), sets });
+                continue;
             }
+            if let Some(policy) = new {
+                let scope = format!("{}/{}/{}", key.kind.name(), key.namespace, key.name);
+                let mut renderer = Renderer::new(scope, world);
+                let message = policy_message(&policy, &mut renderer);
+                let sets = renderer.held.into();
+                updates.push(Message::PolicyUpdate(key.clone(), Arc::new(message)));
+                self.active_policies.insert(key, Active { sent: policy, sets });
+            } else if old.is_some() {
+                gone.push(Message::PolicyRemove(key));
+            }
+            release(old, world.sets);
         }
     }
 
     fn flush_profiles(&mut self, world: &mut World<'_>, updates: &mut Vec<Message>, gone: &mut Vec<Message>) {
-        let none = ProfileRules::default();
         for name in std::mem::take(&mut self.stale_profiles) {
-            let new = self.profile_users.contains_key(&name).then(|| {
-                let rules = world.profiles.get(&name).unwrap_or(&none);
-                let mut sets = Vec::new();
-                let mut render = |rules, direction| {
-                    let scope = format!("profile/{name}/{direction}");
-                    render_rules(rules, &scope, world.sets, world.items, &mut sets)
-                };
-                let active = ActiveProfile {
-                    inbound: render(&rules.inbound, "ingress"),
-                    outbound: render(&rules.outbound, "egress"),
-                };
-                (active, sets)
-            });
-            match replace(&mut self.active_profiles, &name, new, world.sets) {
-                Change::Updated(active) => updates.push(Message::ProfileUpdate(name, active)),
-                Change::Removed => gone.push(Message::ProfileRemove(name)),
-                Change::None => {}
+            let old = self.active_profiles.remove(&name);
+            let used = self.profile_users.contains_key(&name);
+            let new = used.then(|| world.profiles.get(&name).cloned().unwrap_or_default());
+            if let (Some(old), Some(new)) = (&old, &new)
+                && old.sent == *new
+            {
+                let sets = old.sets.clone();
+                self.active_profiles.insert(name, Active { sent: new.clone(), sets });
+                continue;
             }
+            if let Some(rules) = new {
+                let mut renderer = Renderer::new(format!("profile/{name}"), world);
+                let message = ActiveProfile {
+                    inbound: renderer.rules(&rules.inbound, "ingress"),
+                    outbound: renderer.rules(&rules.outbound, "egress"),
+                };
+                let sets = renderer.held.into();
+                updates.push(Message::ProfileUpdate(name.clone(), Arc::new(message)));
+                self.active_profiles.insert(name, Active { sent: rules, sets });
+            } else if old.is_some() {
+                gone.push(Message::ProfileRemove(name));
+            }
+            release(old, world.sets);
         }
     }
 
@@ -367,12 +375,23 @@ impl LocalEndpoints {
             }
             return;
         };
-        let mut ids = local.matches.clone();
-        policies.sort(&mut ids);
-        let applied: Vec<&Policy> = ids.iter().filter_map(|&id| policies.get(id)).collect();
         let now = match &local.value {
-            LocalValue::Workload(w) => Sent::Workload(Arc::new(workload_message(w, &applied, policies))),
-            LocalValue::Host(h) => Sent::Host(Arc::new(host_message(h, &applied, policies))),
+            LocalValue::Workload(w) => {
+                let lists = self.lists.get(&local.matches, policies);
+                Sent::Workload(Arc::new(workload_message(w, lists.normal.clone())))
+            }
+            LocalValue::Host(h) => {
+                let lists = self.lists.get(&local.matches, policies);
+                Sent::Host(Arc::new(HostEndpoint {
+                    interface_name: h.name.clone(),
+                    expected_addrs: expected_addrs(h),
+                    profiles: h.profile_ids.clone(),
+                    tiers: lists.normal.clone(),
+                    untracked_tiers: lists.untracked.clone(),
+                    pre_dnat_tiers: lists.pre_dnat.clone(),
+                    forward_tiers: lists.forward.clone(),
+                }))
+            }
         };
         if self.sent.get(&key) == Some(&now) {
             return;
@@ -388,111 +407,64 @@ impl LocalEndpoints {
     }
 }
 
-enum Change<T> {
-    None,
-    Updated(Arc<T>),
-    Removed,
-}
-
-/// Takes over what is active now. The new rules' sets are held before the old ones' are given back.
-fn replace<K: Ord + Clone, T: PartialEq>(
-    active: &mut BTreeMap<K, Active<T>>,
-    key: &K,
-    new: Option<(T, Vec<IpSetId>)>,
-    sets: &mut IpSets,
-) -> Change<T> {
-    let old = active.remove(key);
-    let old_sets = old.as_ref().map(|o| o.sets.clone()).unwrap_or_default();
-    let change = match (old, new) {
-        (None, None) => Change::None,
-        (Some(_), None) => Change::Removed,
-        (old, Some((value, sets))) => {
-            let same = old.filter(|o| *o.sent == value).map(|o| o.sent);
-            let (sent, change) = match same {
-                Some(sent) => (sent, Change::None),
-                None => {
-                    let sent = Arc::new(value);
-                    (sent.clone(), Change::Updated(sent))
-                }
-            };
-            active.insert(key.clone(), Active { sent, sets });
-            change
-        }
-    };
-    for id in old_sets {
-        sets.release(&id);
+/// Gives the sets of something that was active back. What replaces it holds its own already.
+fn release<T>(old: Option<Active<T>>, sets: &mut IpSets) {
+    for at in old.iter().flat_map(|o| &*o.sets) {
+        sets.release(*at);
     }
-    change
 }
 
-/// Renders rules; takes a reference to every set they refer to.
-fn render_rules(
-    rules: &[ParsedRule],
-    scope: &str,
-    sets: &mut IpSets,
-    items: &mut Items,
-    held: &mut Vec<IpSetId>,
-) -> Vec<Rule> {
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    let render = |rule: &ParsedRule| {
-        let mut rule = rule.render(&mut |spec| {
-            let id = sets.acquire(&spec, items);
-            held.push(id.clone());
-            id
-        });
-        // The same rule twice in one place: the first keeps its identifier when the second comes.
-        let text = format!("{rule:?}");
-        let count = seen.entry(text.clone()).or_default();
-        *count += 1;
-        let mut hash = Sha224::new();
-        hash.update(format!("{scope}/{count}/{text}").as_bytes());
-        rule.rule_id = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        rule
-    };
-    rules.iter().map(render).collect()
+/// Renders rules and holds every set they refer to.
+struct Renderer<'a> {
+    scope: String,
+    sets: &'a mut IpSets,
+    items: &'a mut Items,
+    held: Vec<u32>,
 }
 
-/// Tiers of the policies that `wanted` takes, in order.
-fn tiers(
-    applied: &[&Policy],
-    policies: &Policies,
-    ingress_only: bool,
-    wanted: impl Fn(&Policy) -> bool,
-) -> Vec<TierInfo> {
-    let mut out: Vec<TierInfo> = Vec::new();
-    for policy in applied.iter().filter(|p| wanted(p)) {
-        let egress = policy.egress && !ingress_only;
-        if !policy.ingress && !egress {
-            continue;
-        }
-        if out.last().is_none_or(|t| t.name != *policy.tier) {
-            out.push(TierInfo {
-                name: policy.tier.to_string(),
-                default_action: policies.default_action(&policy.tier),
-                ..TierInfo::default()
+impl<'a> Renderer<'a> {
+    fn new(scope: String, world: &'a mut World<'_>) -> Self {
+        Self { scope, sets: world.sets, items: world.items, held: Vec::new() }
+    }
+
+    fn rules(&mut self, rules: &[ParsedRule], direction: &str) -> Vec<Rule> {
+        let mut seen: HashMap<&ParsedRule, u32> = HashMap::new();
+        let mut out = Vec::with_capacity(rules.len());
+        for parsed in rules {
+            let mut rule = parsed.render(&mut |spec| {
+                let (id, handle) = self.sets.acquire(&spec, self.items);
+                self.held.push(handle);
+                id
             });
-        }
-        if let Some(tier) = out.last_mut() {
-            if policy.ingress {
-                tier.ingress.push(policy.key.clone());
+            // The same rule twice in one place: the first keeps its identifier when the second comes.
+            let count = seen.entry(parsed).or_default();
+            *count += 1;
+            let text = format!("{}/{direction}/{count}/{parsed:?}", self.scope);
+            let digest = Sha224::digest(text.as_bytes());
+            for byte in digest.iter().take(8) {
+                let _ = write!(rule.rule_id, "{byte:02x}");
             }
-            if egress {
-                tier.egress.push(policy.key.clone());
-            }
+            out.push(rule);
         }
+        out
     }
-    out
 }
 
-fn normal(p: &Policy) -> bool {
-    !p.untracked && !p.pre_dnat
+fn policy_message(policy: &Policy, renderer: &mut Renderer<'_>) -> ActivePolicy {
+    ActivePolicy {
+        tier: policy.tier.to_string(),
+        namespace: policy.namespace.to_string(),
+        inbound: renderer.rules(&policy.inbound, "ingress"),
+        outbound: renderer.rules(&policy.outbound, "egress"),
+        untracked: policy.untracked,
+        pre_dnat: policy.pre_dnat,
+        apply_on_forward: policy.apply_on_forward,
+        staged: policy.key.kind.staged(),
+        original_selector: policy.original_selector.to_string(),
+    }
 }
 
-fn workload_message(
-    w: &backend::WorkloadEndpoint,
-    applied: &[&Policy],
-    policies: &Policies,
-) -> WorkloadEndpoint {
+fn workload_message(w: &backend::WorkloadEndpoint, tiers: Arc<[TierInfo]>) -> WorkloadEndpoint {
     WorkloadEndpoint {
         active: w.state == "active",
         interface_name: w.name.clone(),
@@ -500,23 +472,14 @@ fn workload_message(
         profiles: w.profile_ids.clone(),
         ipv4_nets: w.ipv4_nets.clone(),
         ipv6_nets: w.ipv6_nets.clone(),
-        tiers: tiers(applied, policies, false, normal),
+        tiers,
         nat: w.ipv4_nat.iter().chain(&w.ipv6_nat).map(|n| (n.int_ip, n.ext_ip)).collect(),
         allow_spoofed_source_prefixes: w.allow_spoofed_source_prefixes.clone(),
         annotations: w.annotations.clone(),
     }
 }
 
-fn host_message(h: &backend::HostEndpoint, applied: &[&Policy], policies: &Policies) -> HostEndpoint {
+fn expected_addrs(h: &backend::HostEndpoint) -> Vec<std::net::IpAddr> {
     let v4 = h.expected_ipv4_addrs.iter().map(|a| (*a).into());
-    let v6 = h.expected_ipv6_addrs.iter().map(|a| (*a).into());
-    HostEndpoint {
-        interface_name: h.name.clone(),
-        expected_addrs: v4.chain(v6).collect(),
-        profiles: h.profile_ids.clone(),
-        tiers: tiers(applied, policies, false, normal),
-        untracked_tiers: tiers(applied, policies, false, |p| p.untracked),
-        pre_dnat_tiers: tiers(applied, policies, true, |p| p.pre_dnat && !p.untracked),
-        forward_tiers: tiers(applied, policies, false, |p| normal(p) && p.apply_on_forward),
-    }
+    v4.chain(h.expected_ipv6_addrs.iter().map(|a| (*a).into())).collect()
 }

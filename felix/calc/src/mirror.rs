@@ -224,7 +224,8 @@ pub fn sets_of(rule: &Rule) -> impl Iterator<Item = &IpSetId> {
 }
 
 fn host_tiers(h: &HostEndpoint) -> impl Iterator<Item = &TierInfo> {
-    h.tiers.iter().chain(&h.untracked_tiers).chain(&h.pre_dnat_tiers).chain(&h.forward_tiers)
+    let lists = [&h.tiers, &h.untracked_tiers, &h.pre_dnat_tiers, &h.forward_tiers];
+    lists.into_iter().flat_map(|l| l.iter())
 }
 
 fn name(key: &PolicyKey) -> String {

@@ -74,6 +74,17 @@ impl PartialEq for Order {
 impl Eq for Order {}
 
 impl Policy {
+    /// True where both give the same message.
+    pub fn reads_the_same(&self, other: &Self) -> bool {
+        let flags = |p: &Self| (p.untracked, p.pre_dnat, p.apply_on_forward);
+        self.tier == other.tier
+            && self.namespace == other.namespace
+            && self.original_selector == other.original_selector
+            && self.inbound == other.inbound
+            && self.outbound == other.outbound
+            && flags(self) == flags(other)
+    }
+
     /// Checks a policy.
     pub fn parse(
         key: &PolicyKey,
@@ -127,7 +138,7 @@ struct Tier {
 /// See the module's text.
 #[derive(Default)]
 pub struct Policies {
-    policies: Vec<Option<Policy>>,
+    policies: Vec<Option<Arc<Policy>>>,
     free: Vec<PolicyId>,
     by_key: HashMap<PolicyKey, PolicyId>,
     tiers: HashMap<Box<str>, Tier>,
@@ -135,6 +146,8 @@ pub struct Policies {
     sorted: BTreeMap<Box<str>, BTreeMap<SortKey, PolicyId>>,
     ranks: Vec<u32>,
     ranks_stale: bool,
+    /// Grows with every change.
+    version: u64,
 }
 
 impl Policies {
@@ -144,7 +157,7 @@ impl Policies {
     }
 
     /// The policy of a number.
-    pub fn get(&self, id: PolicyId) -> Option<&Policy> {
+    pub fn get(&self, id: PolicyId) -> Option<&Arc<Policy>> {
         self.policies.get(id as usize)?.as_ref()
     }
 
@@ -165,18 +178,18 @@ impl Policies {
             }
         };
         self.sorted.entry(policy.tier.clone()).or_default().insert(policy.sort_key(), id);
-        self.policies[id as usize] = Some(policy);
-        self.ranks_stale = true;
+        self.policies[id as usize] = Some(Arc::new(policy));
+        self.changed();
         id
     }
 
     /// Takes a policy out.
-    pub fn remove(&mut self, key: &PolicyKey) -> Option<(PolicyId, Policy)> {
+    pub fn remove(&mut self, key: &PolicyKey) -> Option<PolicyId> {
         let id = self.by_key.remove(key)?;
         self.unsort(id);
-        let policy = self.policies[id as usize].take()?;
+        self.policies[id as usize] = None;
         self.free.push(id);
-        Some((id, policy))
+        Some(id)
     }
 
     fn unsort(&mut self, id: PolicyId) {
@@ -188,7 +201,7 @@ impl Policies {
                 self.sorted.remove(&tier);
             }
         }
-        self.ranks_stale = true;
+        self.changed();
     }
 
     /// Sets or removes a tier. True where it changed.
@@ -210,12 +223,22 @@ impl Policies {
         if self.tiers.get(name) == new.as_ref() {
             return Ok(false);
         }
-        self.ranks_stale = true;
+        self.changed();
         match new {
             Some(tier) => self.tiers.insert(name.into(), tier),
             None => self.tiers.remove(name),
         };
         Ok(true)
+    }
+
+    fn changed(&mut self) {
+        self.ranks_stale = true;
+        self.version += 1;
+    }
+
+    /// Another number after every change of a policy or a tier.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Number of policies and of tiers.
@@ -253,7 +276,7 @@ impl Policies {
 }
 
 /// Rules of a profile, checked.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProfileRules {
     pub inbound: Box<[ParsedRule]>,
     pub outbound: Box<[ParsedRule]>,

@@ -69,14 +69,14 @@ impl SelectorCache {
 }
 
 /// A rule that was checked. Only what the rule says takes memory.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParsedRule {
     action: Action,
     matches: Box<[Match]>,
 }
 
 /// One match of a rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Match {
     IpVersion(u8),
     Protocol(Box<Protocol>),
@@ -95,7 +95,7 @@ enum Match {
 }
 
 /// A side of the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum End {
     Source,
     Destination,

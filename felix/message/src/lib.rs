@@ -199,8 +199,9 @@ pub struct WorkloadEndpoint {
     pub profiles: Vec<String>,
     pub ipv4_nets: Vec<ipnet::Ipv4Net>,
     pub ipv6_nets: Vec<ipnet::Ipv6Net>,
-    /// In order. Policies of kinds that are staged are listed too; the dataplane skips them.
-    pub tiers: Vec<TierInfo>,
+    /// In order. Policies of kinds that are staged are listed too; the dataplane skips them. Endpoints to which the
+    /// same policies apply share one list.
+    pub tiers: Arc<[TierInfo]>,
     /// Internal and external address.
     pub nat: Vec<(IpAddr, IpAddr)>,
     pub allow_spoofed_source_prefixes: Vec<IpNet>,
@@ -214,10 +215,10 @@ pub struct HostEndpoint {
     pub interface_name: String,
     pub expected_addrs: Vec<IpAddr>,
     pub profiles: Vec<String>,
-    pub tiers: Vec<TierInfo>,
-    pub untracked_tiers: Vec<TierInfo>,
-    pub pre_dnat_tiers: Vec<TierInfo>,
-    pub forward_tiers: Vec<TierInfo>,
+    pub tiers: Arc<[TierInfo]>,
+    pub untracked_tiers: Arc<[TierInfo]>,
+    pub pre_dnat_tiers: Arc<[TierInfo]>,
+    pub forward_tiers: Arc<[TierInfo]>,
 }
 
 /// Addresses of a node.
