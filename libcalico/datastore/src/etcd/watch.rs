@@ -40,7 +40,6 @@ pub async fn start(
             let options = WatchOptions::new()
                 .with_prefix()
                 .with_start_revision(after)
-                .with_prev_key()
                 .with_progress_notify()
                 .with_fragment();
             async move {
