@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use libcalico_api::cluster_information::ClusterInformation;
 use libcalico_api::tier::{BUILT_IN, Tier};
-use libcalico_api::{Kind, Resource};
+use libcalico_api::{CALICO_VERSION, Kind, Resource};
 use libcalico_datastore::{ClientConfig, Datastore, DatastoreError, connect, resources};
 
 use crate::cli::{ConfigArgs, DEFAULT_CONFIG, Global};
-use crate::{COMPATIBLE_VERSION, Error, Result};
+use crate::{Error, Result};
 
 /// A client of the datastore, once the cluster's version was compared with ours.
 pub async fn open(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datastore>> {
@@ -42,9 +42,11 @@ pub async fn cluster_information(store: &dyn Datastore) -> Result<Option<Cluster
 
 async fn check_version(store: &dyn Datastore) -> Result<()> {
     let cluster = cluster_information(store).await?.and_then(|i| i.spec.calico_version).unwrap_or_default();
-    match (release(&cluster), release(COMPATIBLE_VERSION)) {
-        (Some(theirs), Some(ours)) if theirs != ours => {
-            Err(Error::VersionMismatch { client: COMPATIBLE_VERSION.to_owned(), cluster })
+    // Our own daemons may tell their package's version instead.
+    let ours = [release(CALICO_VERSION), release(env!("CARGO_PKG_VERSION"))];
+    match release(&cluster) {
+        theirs @ Some(_) if !ours.contains(&theirs) => {
+            Err(Error::VersionMismatch { client: CALICO_VERSION.to_owned(), cluster })
         }
         _ => Ok(()),
     }
@@ -62,7 +64,7 @@ pub async fn ensure_initialized(store: &dyn Datastore) -> Result<()> {
         let mut info = ClusterInformation::default();
         "default".clone_into(&mut info.metadata.name);
         info.spec.cluster_guid = Some(uuid::Uuid::new_v4().simple().to_string());
-        info.spec.calico_version = Some(COMPATIBLE_VERSION.to_owned());
+        info.spec.calico_version = Some(CALICO_VERSION.to_owned());
         info.spec.datastore_ready = Some(true);
         create_missing(store, info.into()).await?;
     }

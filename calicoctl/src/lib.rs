@@ -30,10 +30,6 @@ use tracing_subscriber::filter::LevelFilter;
 /// Result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The upstream release whose API, data and output this speaks. It is what `ClusterInformation` says, so that
-/// clients of upstream recognise the cluster.
-pub const COMPATIBLE_VERSION: &str = "v3.34.0";
-
 /// Runs one command.
 pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {

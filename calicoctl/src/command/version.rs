@@ -1,9 +1,10 @@
 //! `version`: this command's version and the cluster's.
 
+use libcalico_api::CALICO_VERSION;
 use libcalico_api::duration::GoDuration;
 
 use crate::cli::{Global, VersionArgs};
-use crate::{COMPATIBLE_VERSION, Error, Result, client};
+use crate::{Error, Result, client};
 
 /// The commit that was built, where the build said so.
 const COMMIT: &str = match option_env!("CALICO_GIT_COMMIT") {
@@ -20,7 +21,7 @@ pub async fn run(args: &VersionArgs, _global: &Global) -> Result<()> {
             interval.to_std().filter(|d| !d.is_zero())
         }
     };
-    println!("Client Version:    {COMPATIBLE_VERSION}");
+    println!("Client Version:    {CALICO_VERSION}");
     println!("Git commit:        {COMMIT}");
     if args.client {
         return Ok(());

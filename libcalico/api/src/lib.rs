@@ -36,6 +36,10 @@ pub mod tier;
 pub mod validation;
 pub mod workload_endpoint;
 
+/// The upstream release whose API and stored data this speaks. `ClusterInformation.spec.calicoVersion` begins with it:
+/// upstream's calicoctl refuses a cluster whose version, up to the first dash, is not its own.
+pub const CALICO_VERSION: &str = "v3.34.0";
+
 pub use meta::{API_VERSION, NoStatus, Object, ObjectMeta};
 pub use resource::{Kind, Resource, ResourceError};
 pub use strict::UnknownOrBadField;
