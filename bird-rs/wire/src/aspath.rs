@@ -207,11 +207,11 @@ impl AsPath {
 
     /// Puts the four-octet path behind the part of the two-octet path that is longer (RFC 6793 4.2.3).
     pub(crate) fn merge_as4(&self, as4: &Self) -> Self {
-        let (have, tail) = (self.len(), as4.len());
-        if have < tail {
+        let (have, wide) = (self.len(), as4.len());
+        if have < wide {
             return self.clone();
         }
-        let mut lead = have - tail;
+        let mut lead = have - wide;
         let mut segments = Vec::new();
         for segment in &self.segments {
             if lead == 0 {
@@ -228,18 +228,16 @@ impl AsPath {
             }
             segments.push(part);
         }
-        for segment in &as4.segments {
-            match segments.last_mut() {
-                Some(last)
-                    if last.kind == SegmentKind::Sequence
-                        && segment.kind == SegmentKind::Sequence
-                        && last.asns.len() + segment.asns.len() <= 255 =>
-                {
-                    last.asns.extend(&segment.asns);
-                }
-                _ => segments.push(segment.clone()),
+        let mut tail = as4.segments.as_slice();
+        // A sequence that was cut where the old part ends is one sequence again.
+        if let (Some(last), Some((first, rest))) = (segments.last_mut(), tail.split_first()) {
+            let sequences = last.kind == SegmentKind::Sequence && first.kind == SegmentKind::Sequence;
+            if sequences && last.asns.len() + first.asns.len() <= 255 {
+                last.asns.extend(&first.asns);
+                tail = rest;
             }
         }
+        segments.extend_from_slice(tail);
         Self { segments }
     }
 }
