@@ -47,7 +47,7 @@ pub fn key(w: &Workload) -> Key {
 }
 
 /// The endpoint of the workload. One that stands under the name (of an earlier container of the pod) keeps its
-/// identifier and what others added to it.
+/// identifier; labels, which policy goes by, are the new container's alone.
 #[must_use]
 pub fn endpoint(
     w: &Workload,
@@ -69,7 +69,7 @@ pub fn endpoint(
             ..WorkloadEndpoint::default()
         },
     };
-    e.metadata.labels.extend(w.labels.clone());
+    e.metadata.labels.clone_from(&w.labels);
     e.spec = WorkloadEndpointSpec {
         orchestrator: w.orchestrator.to_owned(),
         node: w.node.clone(),

@@ -23,6 +23,7 @@ pub mod command;
 pub mod delegate;
 pub mod endpoint;
 pub mod error;
+pub mod gates;
 pub mod log;
 pub mod netconf;
 pub mod network;

@@ -77,6 +77,9 @@ pub struct NetConf {
     pub include_default_routes: bool,
     #[serde(deserialize_with = "null")]
     pub policy_setup_timeout_seconds: u64,
+    /// URLs that must answer before a pod is made.
+    #[serde(deserialize_with = "null")]
+    pub readiness_gates: Vec<String>,
 
     #[serde(rename = "prevResult")]
     pub prev_result: Option<Value>,

@@ -23,6 +23,7 @@ use super::{OWN_IPAM, SharedNs, answer, cluster_key, kernel, mtu_file, ready};
 use crate::delegate;
 use crate::endpoint::{self, StoredEndpoint};
 use crate::error::{CniError, Code};
+use crate::gates;
 use crate::network::netns::NetNs;
 use crate::network::{configure, differences, make_pair, remove, remove_host};
 use crate::plan::{self, NetworkPlan, mac_text, parse_mac};
@@ -42,6 +43,7 @@ pub async fn add(request: &Request, stdin: &[u8]) -> Result<CniResult, CniError>
     let workload = Workload::of(request, &node);
     let netns = request.netns.as_deref().unwrap_or_else(|| std::path::Path::new(""));
     let ns = Arc::new(NetNs::open(netns)?);
+    gates::wait_open(&conf.readiness_gates).await?;
     let store = store::open(conf).await?;
     let job = Job {
         request,
@@ -172,6 +174,7 @@ impl Job<'_> {
         kernel(move || configure(&p, &ns)).await.map_err(|e| (e.into(), true))?;
         tracing::info!(
             endpoint = %self.workload.endpoint_name(), interface = %plan.host_ifname, addresses = ?given.addresses,
+            conflicts = given.conflicts,
             "the pod has its network"
         );
         Ok(plan::result(&plan, &mac_text(&plan.pod_mac), &self.sandbox, given.result_routes, given.dns))
@@ -206,7 +209,7 @@ impl Job<'_> {
             match outcome {
                 Ok(got) => {
                     fixed.extend(got.addresses);
-                    return Ok(Given::own(&fixed, self.workload.is_pod()));
+                    return Ok(Given::own(&fixed, got.conflicts, self.workload.is_pod()));
                 }
                 Err(IpamError::Datastore(e)) if changed(&e, &key) => {
                     tracing::info!(%key, "the endpoint was changed meanwhile, reading it again");
@@ -246,6 +249,7 @@ impl Job<'_> {
                         pod_routes: result.routes.clone(),
                         result_routes: result.routes,
                         dns: result.dns,
+                        conflicts: 0,
                     });
                 }
                 Err(e) if changed(&e, &key) => {
@@ -275,7 +279,7 @@ impl Job<'_> {
         tracing::warn!(error = %e, "ADD failed, undoing it");
         let (plan, ns) = (self.plan.clone(), Arc::clone(&self.ns));
         let mut e = e;
-        let removed = kernel(move || remove(&plan.pod_ifname, &[plan.pod_mac], &ns).map(|_| ()));
+        let removed = kernel(move || remove(&plan.pod_ifname, plan.pod_mac, &ns).map(|_| ()));
         if let Err(more) = removed.await {
             e = e.and(&format!("undoing: {more}"));
         }
@@ -296,17 +300,20 @@ struct Given {
     pod_routes: Vec<Route>,
     result_routes: Vec<Route>,
     dns: Option<serde_json::Value>,
+    /// Times that another writer of the block was faster.
+    conflicts: usize,
 }
 
 impl Given {
     /// Upstream's result for a container names each address with its block as a route; for a pod it does not.
-    fn own(assigned: &[Assigned], pod: bool) -> Self {
+    fn own(assigned: &[Assigned], conflicts: usize, pod: bool) -> Self {
         let route = |a: &Assigned| Route { dst: with_block_length(a).to_string(), gw: None };
         Self {
             addresses: assigned.iter().map(|a| a.addr).collect(),
             pod_routes: Vec::new(),
             result_routes: if pod { Vec::new() } else { assigned.iter().map(route).collect() },
             dns: None,
+            conflicts,
         }
     }
 }
@@ -359,7 +366,7 @@ pub(super) fn ipam_request(request: &Request, w: &Workload) -> Result<AssignRequ
     })
 }
 
-/// Removes the pair of a pod whose namespace is gone, by its host end.
+/// Removes a pod's pair by its host end.
 pub(super) async fn remove_by_host(name: String) -> Result<bool, CniError> {
     kernel(move || remove_host(&name)).await.map_err(CniError::from)
 }

@@ -19,7 +19,7 @@ use crate::endpoint::{self, StoredEndpoint};
 use crate::error::{CniError, Code};
 use crate::network::netns::NetNs;
 use crate::network::remove;
-use crate::plan::{parse_mac, pod_mac};
+use crate::plan::pod_mac;
 use crate::request::{Command, Request};
 use crate::store;
 use crate::workload::Workload;
@@ -35,10 +35,12 @@ pub async fn del(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let removing = remove_in(request.netns.clone(), request.ifname.clone(), mac);
     let store = store::open(&request.conf).await?;
     let (removed, known) = tokio::join!(removing, Known::read(&*store, request, &w));
-    removed?;
+    let removed = removed?;
     let known = known?;
-    if let Some(own) = &known.own {
-        remove_foreign(request, own, mac).await?;
+    // The namespace may be gone but not yet dissolved by the kernel, or the interface was made by another plugin of
+    // the same names (upstream's) with a MAC of its own: the endpoint, which is this container's, names its host end.
+    if let Some(own) = known.own.as_ref().filter(|_| !removed) {
+        remove_by_host(own.endpoint.spec.interface_name.clone()).await?;
     }
     release_known(request, stdin, &w, &store, known).await
 }
@@ -111,32 +113,18 @@ impl Known {
     }
 }
 
-/// Removes the pod's interface where the namespace still stands.
-async fn remove_in(netns: Option<PathBuf>, ifname: String, mac: [u8; 6]) -> Result<(), CniError> {
-    let Some(path) = netns else { return Ok(()) };
+/// Removes the pod's interface where the namespace still stands. True where there was one.
+async fn remove_in(netns: Option<PathBuf>, ifname: String, mac: [u8; 6]) -> Result<bool, CniError> {
+    let Some(path) = netns else { return Ok(false) };
     let done = kernel(move || {
         let ns = match NetNs::open(&path) {
             Err(e) if NetNs::gone(&e) => return Ok(false),
             ns => ns?,
         };
-        match remove(&ifname, &[mac], &ns) {
+        match remove(&ifname, mac, &ns) {
             Err(e) if NetNs::gone(&e) => Ok(false),
             done => done,
         }
     });
-    done.await
-        .map(|_| ())
-        .map_err(|e| CniError::from(e).and("the interface is still there; DEL can be repeated"))
-}
-
-/// Removes an interface that another plugin of the same names (upstream's) made with a MAC of its own, and one whose
-/// namespace the runtime does not name.
-async fn remove_foreign(request: &Request, own: &StoredEndpoint, mac: [u8; 6]) -> Result<(), CniError> {
-    let spec = &own.endpoint.spec;
-    match (&request.netns, parse_mac(&spec.mac)) {
-        (Some(_), Some(theirs)) if theirs == mac => Ok(()),
-        (Some(path), Some(theirs)) => remove_in(Some(path.clone()), request.ifname.clone(), theirs).await,
-        _ if spec.interface_name.is_empty() => Ok(()),
-        _ => remove_by_host(spec.interface_name.clone()).await.map(|_| ()),
-    }
+    done.await.map_err(|e| CniError::from(e).and("the interface is still there; DEL can be repeated"))
 }

@@ -14,13 +14,14 @@ use libcalico_model::Value;
 
 use super::OWN_IPAM;
 use super::add::remove_by_host;
+use crate::delegate;
 use crate::error::{CniError, Code};
-use crate::request::Request;
+use crate::request::{Command, Request};
 use crate::store;
 use crate::workload::handle;
 
 /// Serves GC.
-pub async fn gc(request: &Request) -> Result<(), CniError> {
+pub async fn gc(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let conf = &request.conf;
     if conf.name.is_empty() {
         return Err(CniError::new(Code::InvalidConfig, "the network configuration has no name"));
@@ -36,8 +37,9 @@ pub async fn gc(request: &Request) -> Result<(), CniError> {
         let Value::Resource(r) = &kv.value else { continue };
         let Resource::WorkloadEndpoint(e) = &**r else { continue };
         let id = e.spec.container_id.as_str();
-        // Endpoints of other networks have no addresses of this one and are not ours to remove.
-        let ours = e.spec.node == node && own.contains(id);
+        // Endpoints of other networks have neither addresses nor the profile of this one, and are not ours to remove.
+        let of_network = own.contains(id) || e.spec.profiles.contains(&conf.name);
+        let ours = e.spec.node == node && of_network;
         if !ours || id.is_empty() || valid.contains(id) {
             continue;
         }
@@ -59,6 +61,12 @@ pub async fn gc(request: &Request) -> Result<(), CniError> {
                 errors.push(e.to_string());
             }
         }
+    }
+    if conf.ipam.type_ != OWN_IPAM
+        && !conf.ipam.type_.is_empty()
+        && let Err(e) = delegate::call(request, stdin, Command::Gc).await
+    {
+        errors.push(e.to_string());
     }
     if errors.is_empty() {
         return Ok(());

@@ -35,7 +35,7 @@ pub async fn network(request: &Request, stdin: &[u8]) -> Result<String, CniError
         Command::Del => del::del(request, stdin).await.map(none),
         Command::Check => check::check(request, stdin).await.map(none),
         Command::Status => status::status(request).await.map(none),
-        Command::Gc => gc::gc(request).await.map(none),
+        Command::Gc => gc::gc(request, stdin).await.map(none),
         Command::Version => Ok(crate::result::version_json()),
     }
 }

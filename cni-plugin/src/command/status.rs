@@ -24,6 +24,7 @@ pub async fn status(request: &Request) -> Result<(), CniError> {
 async fn probe(request: &Request) -> Result<(), CniError> {
     let conf = &request.conf;
     let node = store::node_name(conf)?;
+    crate::gates::wait_open(&conf.readiness_gates).await?;
     let store = store::open(conf).await?;
     let reads = [
         Read::Key(cluster_key()),

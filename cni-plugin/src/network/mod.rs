@@ -126,12 +126,12 @@ fn configure_pod(plan: &NetworkPlan, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the pod's end, and with it the host's, where it is a veth with one of the MACs. What is not there is done.
-pub fn remove(pod_ifname: &str, macs: &[[u8; 6]], ns: &NetNs) -> Result<bool> {
+/// Removes the pod's end, and with it the host's, where it is a veth with that MAC. What is not there is done.
+pub fn remove(pod_ifname: &str, mac: [u8; 6], ns: &NetNs) -> Result<bool> {
     ns.run(|| {
         let mut pod = open()?;
         match find(&mut pod, pod_ifname)? {
-            Some(l) if l.is_veth && macs.contains(&l.mac) => {
+            Some(l) if l.is_veth && l.mac == mac => {
                 at(pod.delete_link(l.index), || format!("removing {pod_ifname}"))?;
                 Ok(true)
             }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use libcalico_net::cidr::IpNet;
+use libcalico_net::interface_name::MAX_LEN;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
@@ -152,8 +153,11 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(|_| ())
     }
 
-    /// The interface of that name, if there is one.
+    /// The interface of that name, if there is one. What cannot be a name is none.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
+        if name.is_empty() || name.len() > MAX_LEN {
+            return Ok(None);
+        }
         let mut m = LinkMessage::default();
         m.attributes.push(LinkAttribute::IfName(name.to_owned()));
         match self.request(RouteNetlinkMessage::GetLink(m), 0) {

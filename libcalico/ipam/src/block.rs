@@ -322,6 +322,26 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_malformed_block_never_makes_it_panic(
+            len in 0u8..=32,
+            allocations in proptest::collection::vec(proptest::option::of(0usize..5), 0..20),
+            unallocated in proptest::collection::vec(any::<usize>(), 0..20),
+            attributes in 0usize..3,
+        ) {
+            let mut b = block("10.0.0.0/28");
+            b.cidr = IpNet::new("10.0.0.0".parse().unwrap(), len).unwrap();
+            b.allocations = allocations;
+            b.unallocated = unallocated;
+            b.attributes = (0..attributes).map(|i| with_handle(&i.to_string())).collect();
+            let _ = check(&b);
+            let _ = (in_use(&b), is_empty(&b), available(&b, &["10.0.0.0/30".parse().unwrap()]));
+            assign_next(&mut b, 3, &with_handle("x"), &[]);
+            assign_one(&mut b, "10.0.0.3".parse().unwrap(), &with_handle("y"));
+            release_where(&mut b, |_, _| true);
+            let _ = allocated(&b).count();
+        }
+
+        #[test]
         fn a_block_stays_consistent_whatever_is_done_with_it(
             steps in proptest::collection::vec((0u8..4, 0usize..8, 0u8..5), 0..60)
         ) {

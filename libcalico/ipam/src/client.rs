@@ -232,10 +232,26 @@ impl IpamClient {
         let mut out = Released::default();
         let pools = self.pools().await?;
         let mut by_block: BTreeMap<IpNet, Vec<ReleaseOptions>> = BTreeMap::new();
+        let mut homeless = Vec::new();
         for o in options {
             match pools.iter().find_map(|p| p.block_of(o.addr)) {
                 Some(cidr) => by_block.entry(cidr).or_default().push(o.clone()),
-                None => out.not_assigned.push(o.addr),
+                None => homeless.push(o.clone()),
+            }
+        }
+        for (cidr, options) in std::mem::take(&mut by_block) {
+            let freed = self.release_from(cidr, &options).await?;
+            homeless.extend(options.into_iter().filter(|o| !freed.contains(&o.addr)));
+            out.freed.extend(freed);
+        }
+        // A block may be left of a pool that is gone or had blocks of another size: search them all.
+        if !homeless.is_empty() {
+            let standing = self.all_block_cidrs().await?;
+            for o in homeless {
+                match standing.iter().find(|c| c.contains(&o.addr)) {
+                    Some(cidr) => by_block.entry(*cidr).or_default().push(o),
+                    None => out.not_assigned.push(o.addr),
+                }
             }
         }
         for (cidr, options) in by_block {
@@ -244,6 +260,15 @@ impl IpamClient {
             out.freed.extend(freed);
         }
         Ok(out)
+    }
+
+    async fn all_block_cidrs(&self) -> Result<Vec<IpNet>, IpamError> {
+        let blocks = self.store.list(&libcalico_datastore::Scope::Blocks).await?;
+        Ok(blocks
+            .items
+            .iter()
+            .filter_map(|kv| if let Key::Block(c) = &kv.key { Some(*c) } else { None })
+            .collect())
     }
 
     async fn release_from(&self, cidr: IpNet, options: &[ReleaseOptions]) -> Result<Vec<IpAddr>, IpamError> {

@@ -300,6 +300,49 @@ fn settings_of_the_cluster_are_kept() {
 }
 
 #[test]
+fn an_address_is_freed_also_when_its_pool_is_gone() {
+    block_on(async {
+        let store = Arc::new(MemoryDatastore::new());
+        seed(&*store, &HOSTS, &[("10.0.0.0/24", 28)]).await;
+        let client = IpamClient::new(store.clone());
+        let got = client.assign(&request("node-a", 2, 0, "x")).await.unwrap();
+        let pool = Key::resource(Kind::IPPool, "", "pool-0");
+        put(&*store, Kind::IPPool, "pool-0", json!({"cidr": "10.0.0.0/24", "blockSize": 26})).await;
+        let r = client.release_ips(&[ReleaseOptions::any(got.addresses[0].addr)]).await.unwrap();
+        assert_eq!(r.freed, [got.addresses[0].addr]);
+        libcalico_datastore::Datastore::delete(&*store, &pool, None).await.unwrap();
+        let unknown = IpAddr::from([192, 0, 2, 1]);
+        let options = [got.addresses[1].addr, unknown].map(ReleaseOptions::any);
+        let r = client.release_ips(&options).await.unwrap();
+        assert_eq!((r.freed, r.not_assigned), (vec![got.addresses[1].addr], vec![unknown]));
+        assert!(State::read(&*store).await.handles.is_empty());
+    });
+}
+
+#[test]
+fn a_late_release_does_not_take_the_address_of_the_next_tenant() {
+    block_on(async {
+        let store = Arc::new(MemoryDatastore::new());
+        seed(&*store, &HOSTS, &[("10.0.0.0/32", 32)]).await;
+        let client = IpamClient::new(store.clone());
+        let ip = client.assign(&request("node-a", 1, 0, "x")).await.unwrap().addresses[0].addr;
+        let blocks = State::read(&*store).await.blocks;
+        let number = blocks.values().next().unwrap().sequence_number_for_allocation["0"];
+        client.release_by_handle("x", Vec::new()).await.unwrap();
+        client.assign(&request("node-a", 1, 0, "y")).await.unwrap();
+        let late = |handle: Option<&str>, number| ReleaseOptions {
+            addr: ip,
+            handle: handle.map(str::to_owned),
+            sequence_number: number,
+        };
+        for options in [late(Some("x"), None), late(None, Some(number))] {
+            assert_eq!(client.release_ips(&[options]).await.unwrap().not_assigned, [ip]);
+        }
+        assert_eq!(client.release_ips(&[late(Some("y"), None)]).await.unwrap().freed, [ip]);
+    });
+}
+
+#[test]
 fn a_tunnel_keeps_its_address() {
     block_on(async {
         let store = Arc::new(MemoryDatastore::new());
