@@ -25,7 +25,10 @@ impl Health {
     pub fn new(watchdog: Duration) -> Self {
         let aggregator = Arc::new(HealthAggregator::new());
         let timeout = |t: Duration| Some(t).filter(|t| !t.is_zero());
-        aggregator.register(CALCULATION, Reporter { live: true, ready: true, timeout: timeout(CALCULATION_TIMEOUT) });
+        aggregator.register(
+            CALCULATION,
+            Reporter { live: true, ready: true, timeout: timeout(CALCULATION_TIMEOUT) },
+        );
         aggregator.register(DATAPLANE, Reporter { live: true, ready: true, timeout: timeout(watchdog) });
         Self { aggregator }
     }

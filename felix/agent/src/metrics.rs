@@ -10,7 +10,7 @@ use felix_dataplane::apply::{Outcome, Stats as DataplaneStats};
 use felix_message::Message;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType, Summary as SummaryProto};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Gauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// A sum and a count.
 #[derive(Clone, Debug)]
@@ -99,7 +99,12 @@ impl Metrics {
             cluster_policies: gauge(r, "felix_cluster_num_policies", "Policies in the cluster.")?,
             cluster_tiers: gauge(r, "felix_cluster_num_tiers", "Tiers in the cluster.")?,
             ip_sets: gauges(r, "felix_ipsets_calico", "Active Calico IP sets.", "ip_version")?,
-            updates: counters(r, "felix_calc_graph_updates_processed", "Datastore updates, by kind.", "type")?,
+            updates: counters(
+                r,
+                "felix_calc_graph_updates_processed",
+                "Datastore updates, by kind.",
+                "type",
+            )?,
             output: counter(r, "felix_calc_graph_output_events", "Messages that the calculation sent.")?,
             update_time: summary(
                 r,
@@ -110,8 +115,17 @@ impl Metrics {
             resyncs: counter(r, "felix_resyncs_started", "Datastore resyncs that were started.")?,
             apply_time: summary(r, "felix_int_dataplane_apply_time_seconds", "Seconds that an apply took.")?,
             batch_size: summary(r, "felix_int_dataplane_msg_batch_size", "Messages in an apply.")?,
-            messages: counters(r, "felix_int_dataplane_messages", "Messages to the dataplane, by kind.", "type")?,
-            failures: counter(r, "felix_int_dataplane_failures", "Applies that failed and were tried again.")?,
+            messages: counters(
+                r,
+                "felix_int_dataplane_messages",
+                "Messages to the dataplane, by kind.",
+                "type",
+            )?,
+            failures: counter(
+                r,
+                "felix_int_dataplane_failures",
+                "Applies that failed and were tried again.",
+            )?,
             initial: {
                 let help = "Seconds until the dataplane was in sync for the first time.";
                 let g = Gauge::new("felix_int_dataplane_initial_resync_time_seconds", help)?;

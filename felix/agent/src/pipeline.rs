@@ -166,7 +166,9 @@ struct Session {
 impl Session {
     async fn start(felix: &Felix, effective: Effective) -> Result<Self, RunError> {
         set_severity(&felix.log, &effective.config);
-        let source = source::start(&effective.config, &effective.resolved).await?;
+        effective.resolved.log_changes(None);
+        let tls_wanted = felix.local.sets_any(&["TyphaCAFile", "TyphaCertFile", "TyphaKeyFile"]);
+        let source = source::start(&effective.config, &effective.resolved, tls_wanted).await?;
         let recorder = match &felix.record {
             Some(path) => {
                 let new = Recorder::create(path, &effective.calc);
@@ -294,13 +296,13 @@ impl Session {
     async fn on_config(&mut self, felix: &Felix, update: &ConfigUpdate) -> Result<Option<End>, RunError> {
         let new = felix.effective(update)?;
         set_severity(&felix.log, &new.config);
+        new.resolved.log_changes(Some(&self.effective.resolved));
         let old = &self.effective;
         let same = Config { log_severity: String::new(), ..new.config.clone() }
             == Config { log_severity: String::new(), ..old.config.clone() };
         let watchdog = |e: &Effective| e.resolved.duration("DataplaneWatchdogTimeout");
-        let restart = new.calc != old.calc
-            || watchdog(&new) != watchdog(old)
-            || (self.dataplane.is_some() && !same);
+        let restart =
+            new.calc != old.calc || watchdog(&new) != watchdog(old) || (self.dataplane.is_some() && !same);
         if restart {
             return Ok(Some(End::Restart(update.clone())));
         }
@@ -399,7 +401,11 @@ impl DataplaneThread {
                     Report::Applied { outcome, stats, took, messages } => {
                         if !programmed.swap(true, Ordering::Relaxed) {
                             metrics.first_sync(started.elapsed());
-                            tracing::info!(operations = outcome.tables.operations, ?took, "dataplane is in sync");
+                            tracing::info!(
+                                operations = outcome.tables.operations,
+                                ?took,
+                                "dataplane is in sync"
+                            );
                         }
                         metrics.applied(&outcome, &stats, took, messages);
                         if problem.take().is_some() {

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use calico_typha::SyncerKind;
+use calico_typha::client::{ClientError, ClientTls, TyphaClient, TyphaClientConfig};
+use calico_typha::identity::Required;
 use libcalico_datastore::{ClientConfig, DatastoreError, connect, syncer};
 use libcalico_model::SyncerEvent;
 use tokio::sync::mpsc;
@@ -16,16 +19,52 @@ use crate::config::{Config, Resolved};
 pub enum SourceError {
     #[error(transparent)]
     Datastore(#[from] DatastoreError),
+    /// Some of the files are given, not all: plain text would not be what was meant.
+    #[error(
+        "Typha: of TyphaCAFile, TyphaCertFile and TyphaKeyFile not all are set to files that exist; set all three or none"
+    )]
+    HalfTls,
+    #[error("Typha: {0}")]
+    Typha(#[from] ClientError),
 }
 
-/// Starts the source.
+/// Starts the source. `tls_wanted`: a parameter of Typha's certificates is set, though its value may be none that can
+/// be used.
 ///
 /// # Errors
 /// Its configuration cannot be used. A server that is away is no error: the source waits for it.
-pub async fn start(_config: &Config, resolved: &Resolved) -> Result<mpsc::Receiver<SyncerEvent>, SourceError> {
+pub async fn start(
+    config: &Config,
+    resolved: &Resolved,
+    tls_wanted: bool,
+) -> Result<mpsc::Receiver<SyncerEvent>, SourceError> {
+    if !config.typha_addresses.is_empty() {
+        if config.typha_tls.is_none() && tls_wanted {
+            return Err(SourceError::HalfTls);
+        }
+        tracing::info!(addresses = ?config.typha_addresses, "updates come from Typha");
+        return Ok(TyphaClient::new(typha(config)).start()?);
+    }
+    tracing::info!("updates come straight from the datastore");
     let client = ClientConfig::from_lookup(datastore_lookup(resolved))?;
     let datastore = connect(&client).await?;
     Ok(syncer::felix_syncer(Arc::clone(&datastore)))
+}
+
+fn typha(config: &Config) -> TyphaClientConfig {
+    let addresses = config.typha_addresses.clone();
+    let mut client = TyphaClientConfig::new(addresses, SyncerKind::Felix, &config.hostname);
+    client.info = format!("calico-felix {}", env!("CARGO_PKG_VERSION"));
+    if !config.typha_read_timeout.is_zero() {
+        client.read_timeout = config.typha_read_timeout;
+    }
+    client.tls = config.typha_tls.as_ref().map(|tls| ClientTls {
+        cert_file: tls.cert_file.clone(),
+        key_file: tls.key_file.clone(),
+        ca_file: tls.ca_file.clone(),
+        server: Required { common_name: tls.server_cn.clone(), uri_san: tls.server_uri_san.clone() },
+    });
+    client
 }
 
 /// Variables of every Calico program, overridden by Felix's own parameters where those are set.

@@ -115,7 +115,8 @@ impl Dataplane {
             dirty_interfaces: BTreeSet::new(),
             nft_monitor: Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES])
                 .map_err(watch("nf_tables"))?,
-            route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS).map_err(watch("interfaces"))?,
+            route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
+                .map_err(watch("interfaces"))?,
             requests: Netlink::open(NETLINK_ROUTE).map_err(watch("interfaces"))?,
             in_sync: false,
             host_settings: false,
@@ -225,10 +226,8 @@ impl Dataplane {
         self.managers.resolve(&mut self.outputs);
         let mut out = Outcome { tables: self.tables.apply(&mut self.outputs.tables)?, ..Outcome::default() };
         out.settings = self.apply_settings().map_err(ApplyError::Interfaces)?;
-        let routes = self
-            .routes
-            .apply(&mut self.outputs.routes, &self.interfaces, now)
-            .map_err(ApplyError::Routes)?;
+        let routes =
+            self.routes.apply(&mut self.outputs.routes, &self.interfaces, now).map_err(ApplyError::Routes)?;
         out.routes = routes.written;
         if let Some(wait) = routes.recheck {
             let at = now + wait;
@@ -285,7 +284,10 @@ impl Dataplane {
     }
 
     fn next_refresh(&self) -> Option<Instant> {
-        [self.next_tables_refresh, self.next_routes_refresh, self.next_interface_refresh].into_iter().flatten().min()
+        [self.next_tables_refresh, self.next_routes_refresh, self.next_interface_refresh]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Figures for metrics.
@@ -297,7 +299,7 @@ impl Dataplane {
 
     /// What is believed to stand in the kernel.
     #[must_use]
-    pub fn dump(&self) -> String {
+    pub fn dump(&mut self) -> String {
         self.tables.dump()
     }
 }

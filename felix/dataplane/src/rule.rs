@@ -169,30 +169,66 @@ pub enum SetName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
     /// The mark's bits under the mask are exactly `value`.
-    Mark { value: u32, mask: u32 },
+    Mark {
+        value: u32,
+        mask: u32,
+    },
     /// Connection tracking's state: any of these bits ([`ct_state`]).
     CtState(u32),
     /// The packet's connection has a translated destination.
-    CtDnat { not: bool },
+    CtDnat {
+        not: bool,
+    },
     /// Incoming interface; a trailing `+` stands for anything.
     InInterface(Arc<str>),
     /// Outgoing interface, likewise.
     OutInterface(Arc<str>),
-    Protocol { not: bool, number: u8 },
+    Protocol {
+        not: bool,
+        number: u8,
+    },
     /// The address is in one of the networks (of the family that is rendered).
-    Net { end: End, not: bool, nets: Vec<IpNet> },
+    Net {
+        end: End,
+        not: bool,
+        nets: Vec<IpNet>,
+    },
     /// The address is in the set.
-    Set { end: End, not: bool, set: SetName },
+    Set {
+        end: End,
+        not: bool,
+        set: SetName,
+    },
     /// Address, protocol and port are in the set.
-    PortSet { end: End, not: bool, set: SetName },
+    PortSet {
+        end: End,
+        not: bool,
+        set: SetName,
+    },
     /// The port is in one of the ranges. The rule has a [`Match::Protocol`] before it.
-    Ports { end: End, not: bool, ranges: Vec<PortRange> },
+    Ports {
+        end: End,
+        not: bool,
+        ranges: Vec<PortRange>,
+    },
     /// The port is in one of the ranges, or address, protocol and port are in one of the sets.
-    AnyPort { end: End, not: bool, protocol: u8, ranges: Vec<PortRange>, sets: Vec<SetName> },
+    AnyPort {
+        end: End,
+        not: bool,
+        protocol: u8,
+        ranges: Vec<PortRange>,
+        sets: Vec<SetName>,
+    },
     /// ICMP or, with IPv6, ICMPv6 of this type and code.
-    Icmp { not: bool, icmp_type: u8, code: Option<u8> },
+    Icmp {
+        not: bool,
+        icmp_type: u8,
+        code: Option<u8>,
+    },
     /// The address is one of this host's.
-    Local { end: End },
+    Local {
+        end: End,
+    },
     /// No route leads back to the source over the interface that the packet came in on (mark included).
     ReversePathFails,
 }
@@ -214,15 +250,27 @@ pub enum Action {
     Jump(Arc<str>),
     Goto(Arc<str>),
     /// Clears, then sets bits of the mark.
-    Mark { clear: u32, set: u32 },
-    Log { prefix: String },
+    Mark {
+        clear: u32,
+        set: u32,
+    },
+    Log {
+        prefix: String,
+    },
     NoTrack,
     /// Source translation to the outgoing interface's address.
-    Masquerade { ports: Option<PortRange> },
+    Masquerade {
+        ports: Option<PortRange>,
+    },
     /// Source translation to an address.
-    Snat { to: IpAddr, ports: Option<PortRange> },
+    Snat {
+        to: IpAddr,
+        ports: Option<PortRange>,
+    },
     /// Destination translation to an address.
-    Dnat { to: IpAddr },
+    Dnat {
+        to: IpAddr,
+    },
     /// Goes on in the chain that the dispatch map names for the incoming interface; else with the next rule.
     DispatchIn(Arc<str>),
     /// Likewise for the outgoing interface.

@@ -340,7 +340,8 @@ fn no_ping_is_lost_and_none_leaks_while_policy_changes_and_felix_restarts() {
     let closed = || c.endpoint(vec![tier(&["closed"], &[])], &["open"]);
     w.felix.apply(vec![policy("closed", vec![deny()], vec![]), closed()]);
     let stop = Arc::new(AtomicBool::new(false));
-    let (lost, leaked, sent) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (lost, leaked, sent) =
+        (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let mut threads = Vec::new();
     for to in [w.b.v4, w.b.v6] {
         let (stop, lost, sent) = (stop.clone(), lost.clone(), sent.clone());

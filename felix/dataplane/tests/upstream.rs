@@ -48,7 +48,12 @@ fn tier(name: &str, action: TierDefaultAction, ingress: &[PolicyKey], egress: &[
     }
 }
 
-fn policy(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>, change: impl Fn(&mut ActivePolicy)) -> Message {
+fn policy(
+    name: &str,
+    inbound: Vec<Rule>,
+    outbound: Vec<Rule>,
+    change: impl Fn(&mut ActivePolicy),
+) -> Message {
     let mut p = ActivePolicy { inbound, outbound, ..ActivePolicy::default() };
     change(&mut p);
     Message::PolicyUpdate(gnp(name), Arc::new(p))
@@ -139,10 +144,7 @@ fn messages() -> Vec<Message> {
         workload(
             "cali0aweb1",
             "prof-1",
-            vec![
-                security(),
-                tier("default", Deny, &[gnp("allow-web"), staged.clone()], &[gnp("allow-web")]),
-            ],
+            vec![security(), tier("default", Deny, &[gnp("allow-web"), staged.clone()], &[gnp("allow-web")])],
         ),
         Message::HostEndpointUpdate("node-a-eth0".to_owned(), Arc::new(host)),
     ];
@@ -226,14 +228,14 @@ fn intended(mut chains: Chains) -> Chains {
         }
     }
     // A network and another one excluded are one rule here, three and a mark bit there.
-    if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web") {
-        if let Some(at) = rules.iter().position(|r| r.contains("& 0xffefffff")) {
-            rules.splice(
+    if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web")
+        && let Some(at) = rules.iter().position(|r| r.contains("& 0xffefffff"))
+    {
+        rules.splice(
                 at..at + 3,
                 ["meta l4proto udp ip saddr 10.65.0.0/16 ip saddr != 10.0.0.0/8 meta mark set meta mark | 0x00040000"
                     .to_owned()],
             );
-        }
     }
     chains
 }

@@ -99,6 +99,14 @@ impl Raw {
         Ok(())
     }
 
+    /// True where the file or the environment sets one of these parameters, to whatever value.
+    #[must_use]
+    pub fn sets_any(&self, names: &[&str]) -> bool {
+        [Source::File, Source::Environment].iter().filter_map(|s| self.by_source.get(&(*s as u8))).any(|m| {
+            names.iter().any(|n| m.get(&n.to_ascii_lowercase()).is_some_and(|v| !v.trim().is_empty()))
+        })
+    }
+
     /// Works out every parameter. Unknown names, names of features that are absent here and replaced values warn.
     pub fn resolve(&self) -> Result<Resolved, ConfigError> {
         self.warn_of_names();
@@ -123,12 +131,7 @@ impl Raw {
             return Ok(Effective { value: value.unwrap_or(Value::Unset), source, raw: raw.clone() });
         }
         match param.kind.parse(raw) {
-            Ok(value) => {
-                if source != Source::Default {
-                    tracing::info!(parameter = param.name, value = %shown(param, raw), %source, "configured");
-                }
-                Ok(Effective { value, source, raw: raw.clone() })
-            }
+            Ok(value) => Ok(Effective { value, source, raw: raw.clone() }),
             Err(reason) if param.is(EXIT) => {
                 Err(ConfigError::Fatal { name: param.name, value: raw.clone(), source_name: source, reason })
             }
@@ -188,6 +191,21 @@ fn parse_ini(text: &str) -> Result<Vec<(String, String)>, (usize, String)> {
 }
 
 impl Resolved {
+    /// Logs what is configured and from where, as far as it differs from what was before.
+    pub fn log_changes(&self, before: Option<&Self>) {
+        for (name, new) in &self.values {
+            let old = before.and_then(|b| b.values.get(name));
+            let changed = match old {
+                Some(old) => old != new,
+                None => new.source != Source::Default,
+            };
+            if changed {
+                let shown = if name.to_ascii_lowercase().contains("password") { "…" } else { &new.raw };
+                tracing::info!(parameter = name, value = shown, source = %new.source, "configured");
+            }
+        }
+    }
+
     /// A parameter with where it came from.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Effective> {

@@ -150,7 +150,12 @@ impl DesiredTables {
     }
 
     /// Defines a whole set.
-    pub fn set_set(&mut self, name: &SetName, kind: IpSetKind, members: impl IntoIterator<Item = IpSetMember>) {
+    pub fn set_set(
+        &mut self,
+        name: &SetName,
+        kind: IpSetKind,
+        members: impl IntoIterator<Item = IpSetMember>,
+    ) {
         let new = DesiredSet::new(kind, members);
         match self.sets.get_mut(name) {
             Some(old) if old.kind == kind => {
@@ -254,10 +259,10 @@ impl DesiredSet {
         let mut out: Vec<IpSetMember> = Vec::with_capacity(self.members.len());
         for m in &self.members {
             // Sorted by address, wide before narrow: whatever covers this one was the last that was taken.
-            if let (IpSetMember::Net(n), Some(IpSetMember::Net(last))) = (m, out.last()) {
-                if last.contains(n) {
-                    continue;
-                }
+            if let (IpSetMember::Net(n), Some(IpSetMember::Net(last))) = (m, out.last())
+                && last.contains(n)
+            {
+                continue;
             }
             out.push(*m);
         }
@@ -266,7 +271,8 @@ impl DesiredSet {
 
     fn covered(&self, net: &IpNet) -> bool {
         self.lengths.range(..net.prefix_len()).any(|(len, _)| {
-            IpNet::new(net.addr(), *len).is_ok_and(|wide| self.members.contains(&IpSetMember::Net(wide.trunc())))
+            IpNet::new(net.addr(), *len)
+                .is_ok_and(|wide| self.members.contains(&IpSetMember::Net(wide.trunc())))
         })
     }
 
@@ -282,10 +288,10 @@ impl DesiredSet {
             if !net.contains(n) {
                 break;
             }
-            if let Some(IpSetMember::Net(last)) = out.last() {
-                if last.contains(n) {
-                    continue;
-                }
+            if let Some(IpSetMember::Net(last)) = out.last()
+                && last.contains(n)
+            {
+                continue;
             }
             out.push(*m);
         }

@@ -75,6 +75,8 @@ impl InterfaceDriver {
     }
 
     fn set(&self, path: &str, value: &str) -> io::Result<Outcome> {
-        self.sysctl.ensure(path, value).map_err(|e| io::Error::new(e.kind(), format!("{path} = {value}: {e}")))
+        self.sysctl
+            .ensure(path, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("{path} = {value}: {e}")))
     }
 }

@@ -49,6 +49,6 @@ pub trait TableDriver {
     /// What stands in the kernel for each family.
     fn counts(&self) -> [Counts; 2];
 
-    /// A listing of what the driver believes to stand in the kernel.
-    fn dump(&self) -> String;
+    /// A listing of what the driver believes to stand in the kernel, and where the kernel has something else.
+    fn dump(&mut self) -> String;
 }

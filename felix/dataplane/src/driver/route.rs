@@ -31,8 +31,8 @@ pub struct DesiredRoutes {
 
 impl DesiredRoutes {
     /// Sends a destination to an interface, or (`None`) nowhere.
-    pub fn set(&mut self, dst: IpNet, interface: Option<Arc<str>>) {
-        let old = match &interface {
+    pub fn set(&mut self, dst: IpNet, interface: Option<&Arc<str>>) {
+        let old = match interface {
             Some(i) if self.routes.get(&dst) == Some(i) => return,
             Some(i) => self.routes.insert(dst, i.clone()),
             None => self.routes.remove(&dst),
@@ -119,11 +119,8 @@ impl RouteDriver {
             self.seen.entry(i.index).or_insert(now);
         }
         let new = self.seen.len() > before;
-        let mut result = if self.resync {
-            self.full(desired, interfaces, now)
-        } else {
-            self.changed(desired, interfaces)
-        };
+        let mut result =
+            if self.resync { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
         if let (true, Ok(outcome)) = (new, &mut result) {
             // What stands on a new interface and has no endpoint by then, goes.
             outcome.recheck = Some(outcome.recheck.unwrap_or(GRACE));
@@ -156,7 +153,12 @@ impl RouteDriver {
         first_error.map_or(Ok(out), Err)
     }
 
-    fn full(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces, now: Instant) -> io::Result<RouteOutcome> {
+    fn full(
+        &mut self,
+        desired: &DesiredRoutes,
+        interfaces: &Interfaces,
+        now: Instant,
+    ) -> io::Result<RouteOutcome> {
         let mut out = RouteOutcome::default();
         let mut first_error = None;
         for family in Family::BOTH {
@@ -169,9 +171,8 @@ impl RouteDriver {
                 .collect();
             let mut extra = Vec::new();
             for r in have {
-                let ours = interfaces
-                    .by_index(r.index)
-                    .is_some_and(|i| self.config.is_workload_interface(&i.name));
+                let ours =
+                    interfaces.by_index(r.index).is_some_and(|i| self.config.is_workload_interface(&i.name));
                 if !ours || r.protocol == PROTOCOL_KERNEL {
                     continue;
                 }

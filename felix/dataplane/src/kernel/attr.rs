@@ -167,8 +167,10 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
 
     fn next(&mut self) -> Option<Message<'a>> {
-        let word = |at: usize| self.0.get(at..at + 4).and_then(<[u8]>::first_chunk).map(|b| u32::from_ne_bytes(*b));
-        let half = |at: usize| self.0.get(at..at + 2).and_then(<[u8]>::first_chunk).map(|b| u16::from_ne_bytes(*b));
+        let word =
+            |at: usize| self.0.get(at..at + 4).and_then(<[u8]>::first_chunk).map(|b| u32::from_ne_bytes(*b));
+        let half =
+            |at: usize| self.0.get(at..at + 2).and_then(<[u8]>::first_chunk).map(|b| u16::from_ne_bytes(*b));
         let len = usize::try_from(word(0)?).ok()?;
         let message = Message {
             kind: half(4)?,

@@ -63,7 +63,11 @@ pub struct DeviceRoute {
 pub enum Event {
     Link(Link),
     LinkGone(Link),
-    Addr { index: u32, addr: IpAddr, present: bool },
+    Addr {
+        index: u32,
+        addr: IpAddr,
+        present: bool,
+    },
     /// A route over one interface came or went.
     Route(DeviceRoute, bool),
 }
@@ -143,8 +147,11 @@ pub fn event(m: &Message<'_>) -> Option<Event> {
     match m.kind {
         NEW_LINK => parse_link(m.payload).map(Event::Link),
         DEL_LINK => parse_link(m.payload).map(Event::LinkGone),
-        NEW_ADDR | DEL_ADDR => parse_addr(m.payload)
-            .map(|(index, addr)| Event::Addr { index, addr, present: m.kind == NEW_ADDR }),
+        NEW_ADDR | DEL_ADDR => parse_addr(m.payload).map(|(index, addr)| Event::Addr {
+            index,
+            addr,
+            present: m.kind == NEW_ADDR,
+        }),
         NEW_ROUTE | DEL_ROUTE => parse_route(m.payload).map(|r| Event::Route(r, m.kind == NEW_ROUTE)),
         _ => None,
     }

@@ -103,8 +103,8 @@ impl EndpointManager {
                 .by_net
                 .get(&net)
                 .and_then(|keys| keys.iter().filter_map(|k| self.endpoints.get(k)).find(|e| e.active))
-                .map(|e| Arc::from(e.interface_name.as_str()));
-            out.routes.set(net, winner);
+                .map(|e| Arc::<str>::from(e.interface_name.as_str()));
+            out.routes.set(net, winner.as_ref());
         }
         if !dirty.is_empty() || !self.started {
             self.started = true;

@@ -49,7 +49,9 @@ impl HostEndpointManager {
     fn find(&self, interface: &str, addresses: &BTreeSet<std::net::IpAddr>) -> Option<&Arc<HostEndpoint>> {
         let all = || self.endpoints.values();
         all().find(|e| e.interface_name == interface).or_else(|| {
-            all().find(|e| e.interface_name.is_empty() && e.expected_addrs.iter().any(|a| addresses.contains(a)))
+            all().find(|e| {
+                e.interface_name.is_empty() && e.expected_addrs.iter().any(|a| addresses.contains(a))
+            })
         })
     }
 }
@@ -98,7 +100,10 @@ impl Manager for HostEndpointManager {
         // An interface that is named and not there yet is closed from its first packet on.
         for e in self.endpoints.values() {
             let name: Arc<str> = e.interface_name.as_str().into();
-            if !name.is_empty() && &*name != "*" && !self.interfaces.contains_key(&name) && !named.contains(&name)
+            if !name.is_empty()
+                && &*name != "*"
+                && !self.interfaces.contains_key(&name)
+                && !named.contains(&name)
             {
                 add(&name, e);
                 named.push(name);

@@ -39,9 +39,11 @@ impl Manager for StaticManager {
             for map in ["cali-from-wl-dispatch", "cali-to-wl-dispatch"] {
                 tables.add_map(&ChainId::new(Table::Filter, map));
             }
-            let chains = base::base_chains(&self.config)
-                .into_iter()
-                .chain(base::static_chains(*family, &self.config, ipip));
+            let chains = base::base_chains(&self.config).into_iter().chain(base::static_chains(
+                *family,
+                &self.config,
+                ipip,
+            ));
             for (id, chain) in chains {
                 tables.set_chain(id, Arc::new(chain));
             }

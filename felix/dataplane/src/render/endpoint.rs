@@ -18,9 +18,7 @@ const IPIP: u8 = 4;
 /// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
 #[must_use]
 pub fn workload(endpoint: &WorkloadEndpoint, config: &Config) -> [(ChainId, Chain); 2] {
-    let name = |prefix| {
-        ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name))
-    };
+    let name = |prefix| ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name));
     let chain = |direction| {
         if endpoint.active {
             workload_chain(endpoint, config, direction)

@@ -75,9 +75,7 @@ fn conditions(rule: &PolicyRule, family: Family) -> Vec<Vec<Match>> {
     let wants_ports = has_ports(&rule.src) || has_ports(&rule.dst);
     match protocol {
         Some(n) => one(rule, family, Some(n)).into_iter().collect(),
-        None if wants_ports => {
-            WITH_PORTS.iter().filter_map(|n| one(rule, family, Some(*n))).collect()
-        }
+        None if wants_ports => WITH_PORTS.iter().filter_map(|n| one(rule, family, Some(*n))).collect(),
         None => one(rule, family, None).into_iter().collect(),
     }
 }
@@ -120,8 +118,7 @@ fn side(side: &Side, end: End, family: Family, protocol: Option<u8>, out: &mut V
         if nets.is_empty() {
             continue;
         }
-        let own: Vec<IpNet> =
-            nets.iter().filter(|n| Family::of_net(n) == family).map(IpNet::trunc).collect();
+        let own: Vec<IpNet> = nets.iter().filter(|n| Family::of_net(n) == family).map(IpNet::trunc).collect();
         if own.is_empty() {
             return None;
         }

@@ -111,7 +111,11 @@ fn action(out: &mut String, action: &Action, table: Table, family: Family) {
         Action::Log { prefix } => write!(out, "log prefix \"{prefix}\" level info"),
         Action::NoTrack => write!(out, "notrack"),
         Action::Masquerade { ports } => {
-            write!(out, "masquerade{} fully-random", ports.map_or_else(String::new, |p| format!(" to :{}", range(&p))))
+            write!(
+                out,
+                "masquerade{} fully-random",
+                ports.map_or_else(String::new, |p| format!(" to :{}", range(&p)))
+            )
         }
         Action::Snat { to, ports } => {
             let ports = ports.map_or_else(String::new, |p| format!(":{}", range(&p)));
@@ -145,8 +149,11 @@ fn port(end: End) -> &'static str {
 }
 
 fn states(bits: u32) -> String {
-    let all =
-        [(ct_state::INVALID, "invalid"), (ct_state::ESTABLISHED, "established"), (ct_state::RELATED, "related")];
+    let all = [
+        (ct_state::INVALID, "invalid"),
+        (ct_state::ESTABLISHED, "established"),
+        (ct_state::RELATED, "related"),
+    ];
     let words: Vec<&str> = all.iter().filter(|(b, _)| bits & b != 0).map(|(_, w)| *w).collect();
     words.join(",")
 }
@@ -186,4 +193,3 @@ fn list(mut items: Vec<String>) -> String {
         _ => format!("{{ {} }}", items.join(", ")),
     }
 }
-

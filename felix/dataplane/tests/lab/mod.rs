@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
 use felix_dataplane::worker::{self, Command as Say, Handle, Report};
-use felix_message::{
-    Action, ActivePolicy, ActiveProfile, Message, Rule, TierInfo, WorkloadEndpoint,
-};
+use felix_message::{Action, ActivePolicy, ActiveProfile, Message, Rule, TierInfo, WorkloadEndpoint};
 use libcalico_model::PolicyKind;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 use nix::sched::{CloneFlags, setns};
@@ -28,9 +26,9 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// True where namespaces can be made. Without root: a note on a person's machine, a failure in CI.
 pub fn ready() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    let tools = ["ip", "nft"].iter().all(|t| {
-        Command::new(t).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    });
+    let tools = ["ip", "nft"]
+        .iter()
+        .all(|t| Command::new(t).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
     if root && tools {
         return true;
     }
@@ -242,7 +240,12 @@ pub fn deny() -> Rule {
 
 pub fn tier(ingress: &[&str], egress: &[&str]) -> TierInfo {
     let keys = |names: &[&str]| names.iter().map(|n| policy_key(n)).collect();
-    TierInfo { name: "default".to_owned(), ingress: keys(ingress), egress: keys(egress), ..TierInfo::default() }
+    TierInfo {
+        name: "default".to_owned(),
+        ingress: keys(ingress),
+        egress: keys(egress),
+        ..TierInfo::default()
+    }
 }
 
 /// Tries until it holds, for at most five seconds.

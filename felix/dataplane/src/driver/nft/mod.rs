@@ -9,7 +9,7 @@
 
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -145,7 +145,8 @@ impl NftDriver {
         for family in Family::BOTH {
             let tables = &desired.families[family.index()];
             let enabled = self.config.families().contains(&family);
-            let members = if resynced && enabled { Some(self.member_differences(family, tables)?) } else { None };
+            let members =
+                if resynced && enabled { Some(self.member_differences(family, tables)?) } else { None };
             let known = &self.known[family.index()];
             let mut plan = plan::Plan {
                 family,
@@ -206,24 +207,48 @@ impl TableDriver for NftDriver {
         })
     }
 
-    fn dump(&self) -> String {
+    fn dump(&mut self) -> String {
+        let believed = self.known.clone();
         let mut out = String::new();
-        for family in Family::BOTH {
-            let known = &self.known[family.index()];
-            let _ = writeln!(out, "table ip{} {TABLE}: believed", family.version());
-            let mut chains: Vec<_> = known.chains.iter().collect();
-            chains.sort_by_key(|(n, _)| (*n).clone());
-            for (name, chain) in chains {
+        for (family, known) in Family::BOTH.iter().zip(&believed) {
+            let _ = writeln!(out, "table ip{} {TABLE}:", family.version());
+            for (name, chain) in known.chains.iter().collect::<BTreeMap<_, _>>() {
                 let _ = writeln!(out, "  chain {name}: {} rules", chain.tags.len());
             }
-            let mut sets: Vec<_> = known.sets.keys().collect();
-            sets.sort();
-            for name in sets {
-                let _ = writeln!(out, "  set {name}");
+            for (name, kind) in known.sets.iter().collect::<BTreeMap<_, _>>() {
+                let _ = writeln!(out, "  set {name}: {kind:?}");
+            }
+        }
+        let read = self.read_back();
+        let kernel = std::mem::replace(&mut self.known, believed);
+        match read {
+            Ok(()) => out.push_str(&differences(&self.known, &kernel)),
+            Err(e) => {
+                let _ = writeln!(out, "the kernel cannot be read: {e}");
             }
         }
         out
     }
+}
+
+/// What is believed beside what was read, a line for each difference.
+fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> String {
+    let mut out = String::new();
+    for (family, (b, k)) in Family::BOTH.iter().zip(believed.iter().zip(kernel)) {
+        let version = family.version();
+        for name in b.chains.keys().chain(k.chains.keys()).collect::<BTreeSet<_>>() {
+            let tags = |known: &Known| known.chains.get(name).map(|c| c.tags.clone());
+            if tags(b) != tags(k) {
+                let _ = writeln!(out, "differs: IPv{version} chain {name}");
+            }
+        }
+        for name in b.sets.keys().chain(k.sets.keys()).collect::<BTreeSet<_>>() {
+            if b.sets.get(name) != k.sets.get(name) || b.maps.get(name) != k.maps.get(name) {
+                let _ = writeln!(out, "differs: IPv{version} set or map {name}");
+            }
+        }
+    }
+    if out.is_empty() { "the kernel has what is believed\n".to_owned() } else { out }
 }
 
 /// The kernel's type for a kind of set.

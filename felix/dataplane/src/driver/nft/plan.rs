@@ -99,12 +99,14 @@ impl Plan<'_> {
     pub fn build(&mut self, members: Option<MemberChanges>) -> Result<(), TableError> {
         if members.is_some() {
             let sets = self.tables.sets().iter();
-            self.wanted_sets =
-                sets.map(|(n, s)| (names::set(self.family, n), set_type(s.kind()))).collect();
+            self.wanted_sets = sets.map(|(n, s)| (names::set(self.family, n), set_type(s.kind()))).collect();
             self.wanted_sets.extend(self.tables.maps().keys().map(|id| (id.to_string(), SetType::Dispatch)));
         }
         if members.is_some() && self.must_rebuild() {
-            tracing::warn!(family = self.family.version(), "table has another shape than ours; made anew at once");
+            tracing::warn!(
+                family = self.family.version(),
+                "table has another shape than ours; made anew at once"
+            );
             self.delete_table();
             self.known = self.nothing;
             return self.build_parts(Some(MemberChanges::new()), true);
@@ -116,7 +118,8 @@ impl Plan<'_> {
     /// A base chain elsewhere or a set of another type cannot be changed in place.
     fn must_rebuild(&self) -> bool {
         let chain = |(name, known): (&Arc<str>, &KnownChain)| {
-            let Some(hook) = self.find_chain(name).and_then(|id| self.tables.wanted(&id)).map(|c| c.hook) else {
+            let Some(hook) = self.find_chain(name).and_then(|id| self.tables.wanted(&id)).map(|c| c.hook)
+            else {
                 return known.hook.is_some();
             };
             known.hook != hook.as_ref().map(hook_key)
@@ -348,7 +351,9 @@ impl Plan<'_> {
             .map_err(|e| TableError(format!("cannot read back chain {name}: {e}")))?;
         let rules = rules.get(name).cloned().unwrap_or_default();
         if !rules.iter().map(|r| r.tag).eq(have.tags.iter().copied()) {
-            return Err(TableError(format!("chain {name} was changed by someone else; everything is read back")));
+            return Err(TableError(format!(
+                "chain {name} was changed by someone else; everything is read back"
+            )));
         }
         Ok(rules.iter().map(|r| r.handle).collect())
     }

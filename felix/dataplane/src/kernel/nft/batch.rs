@@ -325,8 +325,10 @@ impl Batch {
 
     fn explain(&self, r: &Refusal) -> TransactionError {
         let at = usize::try_from(r.seq.wrapping_sub(self.first_seq)).unwrap_or(usize::MAX);
-        let (operation, subject) =
-            self.labels.get(at).map_or(("commit", "the transaction".to_owned()), |(o, s)| (*o, s.to_string()));
+        let (operation, subject) = self
+            .labels
+            .get(at)
+            .map_or(("commit", "the transaction".to_owned()), |(o, s)| (*o, s.to_string()));
         let mut reason = std::io::Error::from_raw_os_error(r.errno).to_string();
         if !r.detail.is_empty() {
             reason = format!("{reason}: {}", r.detail);

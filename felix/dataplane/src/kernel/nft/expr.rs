@@ -437,7 +437,8 @@ impl Encoder<'_> {
             }
             Action::Log { prefix } => {
                 // The kernel takes 127 bytes.
-                let cut = (0..=prefix.len().min(127)).rev().find(|n| prefix.is_char_boundary(*n)).unwrap_or(0);
+                let cut =
+                    (0..=prefix.len().min(127)).rev().find(|n| prefix.is_char_boundary(*n)).unwrap_or(0);
                 self.expr("log", |b| {
                     b.text(2, &prefix[..cut]);
                     b.be32(5, LOG_INFO);

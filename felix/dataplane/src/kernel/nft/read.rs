@@ -164,10 +164,11 @@ fn sets(
                 return;
             }
             let key = (find(&attrs, 4).and_then(be32), find(&attrs, 5).and_then(be32));
-            let kind = [SetType::Addr, SetType::Net, SetType::AddrPort, SetType::Dispatch].into_iter().find(|k| {
-                let (t, l, _) = k.key(family);
-                k.flags() == flags && key == (Some(t), Some(l))
-            });
+            let kind =
+                [SetType::Addr, SetType::Net, SetType::AddrPort, SetType::Dispatch].into_iter().find(|k| {
+                    let (t, l, _) = k.key(family);
+                    k.flags() == flags && key == (Some(t), Some(l))
+                });
             out.borrow_mut().insert(name.into(), kind);
         },
     ))?;
@@ -181,12 +182,7 @@ struct Element {
     goto: Option<String>,
 }
 
-fn elements(
-    socket: &mut Netlink,
-    family: NftFamily,
-    table: &str,
-    set: &str,
-) -> io::Result<Vec<Element>> {
+fn elements(socket: &mut Netlink, family: NftFamily, table: &str, set: &str) -> io::Result<Vec<Element>> {
     let out: std::cell::RefCell<Vec<Element>> = std::cell::RefCell::default();
     absent_is_empty(socket.dump(
         |seq| {
@@ -337,7 +333,8 @@ mod tests {
             element([10, 0, 0, 0], false),
             element([255, 0, 0, 0], false),
         ];
-        let want = ["10.0.0.0/24", "10.0.1.0/24", "255.0.0.0/8"].map(|n| IpSetMember::Net(n.parse().unwrap()));
+        let want =
+            ["10.0.0.0/24", "10.0.1.0/24", "255.0.0.0/8"].map(|n| IpSetMember::Net(n.parse().unwrap()));
         assert_eq!(intervals(raw), Some(want.to_vec()));
     }
 
