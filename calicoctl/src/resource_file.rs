@@ -150,6 +150,8 @@ fn collect(dir: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> std::io::Re
 /// Splits a text at lines that begin a YAML document.
 #[must_use]
 pub fn split(text: &str) -> Vec<&str> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let (mut start, mut at) = (0, 0);
     for line in text.split_inclusive('\n') {

@@ -35,11 +35,7 @@ async fn check_pool(store: &dyn Datastore, pool: &IPPool) -> Result<(), Refusal>
     let (stored, _) = resources::list(store, Kind::IPPool, None).await.map_err(|e| datastore_message(&e))?;
     let stored = || stored.iter().filter_map(|r| <&IPPool>::try_from(r).ok());
     if let Some(old) = stored().find(|p| p.metadata.name == pool.metadata.name) {
-        let mut new = pool.clone();
-        if new.spec.block_size.is_none() {
-            new.spec.block_size = old.spec.block_size;
-        }
-        let changes = new.forbidden_changes(old);
+        let changes = pool.forbidden_changes(old);
         if !changes.is_empty() {
             let reasons: Vec<String> = changes.iter().map(ToString::to_string).collect();
             return Err(reasons.join("; "));

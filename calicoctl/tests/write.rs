@@ -200,3 +200,29 @@ fn the_namespace_comes_from_the_object_or_the_flag() {
         out.stderr
     );
 }
+
+#[test]
+fn a_partial_failure_says_what_was_applied_and_which_document_was_not() {
+    let Some(etcd) = Etcd::start() else { return };
+    let policy = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: t.p}\nspec: {tier: t}\n";
+    let out = etcd.calicoctl(&["apply", "-f", "-"], &format!("{policy}---\n{POOL}"));
+    assert_eq!(
+        said(&out),
+        (
+            1,
+            "Error: Partial success: applied 1 out of 2 resources: IPPool(pool)\n\
+             Hit error: [standard input: document 1 (GlobalNetworkPolicy t.p): the policy's tier: resource does not exist: \
+             Tier(t) with error: <nil>]\n"
+        )
+    );
+}
+
+#[test]
+fn a_pool_keeps_its_block_size() {
+    let Some(etcd) = Etcd::start() else { return };
+    let small = POOL.replace("ipipMode: Always", "blockSize: 24");
+    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &small).code, 0);
+    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &small).code, 0);
+    let out = etcd.calicoctl(&["apply", "-f", "-"], POOL);
+    assert!(out.code == 1 && out.stderr.contains("spec.blockSize"), "{}", out.stderr);
+}

@@ -18,9 +18,8 @@ pub async fn run(args: &CreateArgs, global: &Global) -> Result<()> {
     let loaded = load(&args.input, Purpose::Write)?;
     let store = client::open(&args.config, global).await?;
     client::ensure_initialized(store.as_ref()).await?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome::of(&loaded);
     for item in loaded {
-        outcome.expect(item.resource.kind());
         let name = label(&item.resource);
         match create(store.as_ref(), item.resource).await {
             Ok(()) => outcome.done(name),

@@ -2,7 +2,7 @@
 
 use libcalico_api::Kind;
 
-use crate::resource_file::Place;
+use crate::resource_file::{Loaded, Place};
 use crate::{Error, Result};
 
 /// The words of a verb, and how its failures are put.
@@ -24,6 +24,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing done yet of objects from files.
+    #[must_use]
+    pub fn of(loaded: &[Loaded]) -> Self {
+        Self { kinds: loaded.iter().map(|l| l.resource.kind()).collect(), ..Self::default() }
+    }
+
     /// Notes an object that the verb is for.
     pub fn expect(&mut self, kind: Kind) {
         self.kinds.push(kind);

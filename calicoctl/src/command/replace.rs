@@ -14,10 +14,7 @@ const VERB: Verb = Verb { past: "replaced", bracketed: true, failed: "failed to 
 pub async fn run(args: &FileArgs, global: &Global) -> Result<()> {
     let loaded = load(&args.input, Purpose::Write)?;
     let store = client::open(&args.config, global).await?;
-    let mut outcome = Outcome::default();
-    for item in &loaded {
-        outcome.expect(item.resource.kind());
-    }
+    let mut outcome = Outcome::of(&loaded);
     for item in loaded {
         let name = label(&item.resource);
         let result = match rules::check_write(store.as_ref(), &item.resource).await {

@@ -9,9 +9,9 @@ const VERB: Verb = Verb { past: "validated", bracketed: true, failed: "failed to
 
 /// Runs the command.
 pub fn run(args: &FileArgs) -> Result<()> {
-    let mut outcome = Outcome::default();
-    for item in load(&args.input, Purpose::Write)? {
-        outcome.expect(item.resource.kind());
+    let loaded = load(&args.input, Purpose::Write)?;
+    let mut outcome = Outcome::of(&loaded);
+    for item in loaded {
         outcome.done(label(&item.resource));
     }
     println!("{}", outcome.finish(&VERB)?);
