@@ -51,7 +51,12 @@ pub struct Lab {
 }
 
 impl Drop for Lab {
+    /// Takes an owned lab down. `LAB_KEEP=1` leaves it when a test failed, for a look at it.
     fn drop(&mut self) {
+        if self.owned && std::thread::panicking() && std::env::var_os("LAB_KEEP").is_some() {
+            eprintln!("lab {0} is kept: `lab down --name {0}` removes it", self.config.name);
+            return;
+        }
         if self.owned
             && let Err(e) = Self::down(self.name())
         {
