@@ -255,7 +255,7 @@ fn tls_of(raw: &mut Raw) -> Result<Option<ServerTls>, ConfigError> {
 }
 
 /// Lines `name = value`; sections are passed over, as upstream does. The error is the line's number and text.
-fn parse_file(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
+pub fn parse_file(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
     let mut values = BTreeMap::new();
     for (i, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -315,6 +315,15 @@ mod tests {
             ("TYPHA_CLIENTCN", "felix"),
         ];
         assert!(read(&all, "").unwrap().0.server.tls.is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_file_or_an_error(text in "[ -~\n]{0,200}") {
+            if let Ok(values) = parse_file(&text) {
+                let _ = Settings::from_sources([], values, ClientConfig::default());
+            }
+        }
     }
 
     #[test]

@@ -135,7 +135,15 @@ fn fingerprint(bytes: &[u8], revision: &Revision) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+    use prost::Message as _;
+
     use super::*;
+    use crate::cache::{Cache, Limits, Message};
+    use crate::session::{Patience, Session, Step};
 
     fn update(name: &str, value: Option<&str>) -> proto::Update {
         proto::Update {
@@ -202,5 +210,152 @@ mod tests {
         let mut m = Merge::default();
         m.connected();
         assert!(m.updates(batch(&[("a", None)])).is_none());
+    }
+
+    /// One thing that happens on the way from the datastore to a reader.
+    #[derive(Clone, Debug)]
+    enum Op {
+        /// Key, and value or deletion.
+        Change(u8, Option<u8>),
+        /// The client takes so many steps.
+        Steps(u8),
+        /// The connection is lost; a new session begins.
+        Reconnect,
+        /// Typha itself starts again, with a part of the datastore and then all of it.
+        Restart,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            5 => (0..6u8, prop::option::of(0..3u8)).prop_map(|(k, v)| Op::Change(k, v)),
+            5 => (0..5u8).prop_map(Op::Steps),
+            1 => Just(Op::Reconnect),
+            1 => Just(Op::Restart),
+        ]
+    }
+
+    fn change(key: u8, value: Option<u8>) -> SyncerEvent {
+        SyncerEvent::Updates(vec![Update {
+            key: Key::GlobalConfig(key.to_string()),
+            value: value.map(|v| Value::Text(v.to_string())),
+            revision: Revision::default(),
+        }])
+    }
+
+    /// A reader behind a client behind a session behind a cache.
+    struct World {
+        cache: Cache,
+        session: Session,
+        merge: Merge,
+        view: BTreeMap<String, Vec<u8>>,
+        said_in_sync: usize,
+        now: Instant,
+    }
+
+    impl World {
+        fn cache(now: Instant, state: &BTreeMap<u8, u8>) -> Cache {
+            let limits = Limits { batch: 2, keep: Duration::from_secs(60), log_bytes: 400 };
+            let mut cache = Cache::new(limits);
+            cache.handle(SyncerEvent::Status(SyncStatus::ResyncInProgress), now);
+            for (k, v) in state {
+                cache.handle(change(*k, Some(*v)), now);
+            }
+            cache.handle(SyncerEvent::Status(SyncStatus::InSync), now);
+            cache
+        }
+
+        fn session(cache: &mut Cache, now: Instant) -> Session {
+            let long = Duration::from_secs(3600);
+            let patience =
+                Patience { max_fall_behind: long, grace: long, ping_interval: long, pong_timeout: long };
+            Session::new(cache, patience, now)
+        }
+
+        fn reconnect(&mut self) {
+            self.session = Self::session(&mut self.cache, self.now);
+            self.merge.connected();
+        }
+
+        /// False where the client is up to date.
+        fn step(&mut self) -> bool {
+            let events = match self.session.step(&self.cache, self.now) {
+                Step::Send(Message::Updates(bytes, _)) => {
+                    self.merge.updates(proto::Updates::decode(bytes).unwrap()).into_iter().collect()
+                }
+                Step::Send(Message::Status(s)) => self.merge.status(s),
+                Step::Drop(_) => {
+                    self.reconnect();
+                    return true;
+                }
+                Step::Ping(_) | Step::WaitUntil(_) => return false,
+            };
+            for event in events {
+                match event {
+                    SyncerEvent::Status(SyncStatus::InSync) => self.said_in_sync += 1,
+                    SyncerEvent::Status(_) => {}
+                    SyncerEvent::Updates(updates) => {
+                        for u in updates {
+                            match u.value {
+                                Some(v) => self.view.insert(u.key.path(), v.to_bytes()),
+                                None => self.view.remove(&u.key.path()),
+                            };
+                        }
+                    }
+                }
+            }
+            true
+        }
+    }
+
+    proptest! {
+        /// Through lost connections, forgotten changes and restarts of Typha, a reader ends with what is stored.
+        #[test]
+        fn a_reader_ends_with_what_is_stored(ops in prop::collection::vec(op(), 0..80)) {
+            let now = Instant::now();
+            let mut truth = BTreeMap::new();
+            let mut cache = World::cache(now, &truth);
+            let session = World::session(&mut cache, now);
+            let merge = Merge::default();
+            let mut w = World { cache, session, merge, view: BTreeMap::new(), said_in_sync: 0, now };
+            w.merge.connected();
+            for op in ops {
+                match op {
+                    Op::Change(k, v) => {
+                        match v {
+                            Some(v) => truth.insert(k, v),
+                            None => truth.remove(&k),
+                        };
+                        w.cache.handle(change(k, v), now);
+                    }
+                    Op::Steps(n) => {
+                        for _ in 0..n {
+                            w.step();
+                        }
+                    }
+                    Op::Reconnect => w.reconnect(),
+                    Op::Restart => {
+                        w.cache = World::cache(now, &truth);
+                        w.reconnect();
+                    }
+                }
+            }
+            while w.step() {}
+            let expected: BTreeMap<String, Vec<u8>> = truth
+                .iter()
+                .map(|(k, v)| (Key::GlobalConfig(k.to_string()).path(), v.to_string().into_bytes()))
+                .collect();
+            prop_assert_eq!(&w.view, &expected);
+            prop_assert_eq!(w.said_in_sync, 1);
+            prop_assert_eq!(w.merge.len(), expected.len());
+        }
+
+        #[test]
+        fn any_bytes_from_a_server_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut m = Merge::default();
+            m.connected();
+            if let Ok(updates) = proto::Updates::decode(bytes.as_slice()) {
+                m.updates(updates);
+            }
+        }
     }
 }
