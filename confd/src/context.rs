@@ -146,7 +146,8 @@ impl Context {
             None => Vec::new(),
         };
         Self {
-            node_name: name.to_owned(),
+            // It stands in a comment, which a line's end would end.
+            node_name: name.chars().filter(|c| !c.is_control()).collect(),
             router_id: settings.router_id.resolve(name, own.as_ref().and_then(|n| n.ipv4)),
             as_number: own.as_ref().map_or_else(|| global_as(state), |n| n.as_number),
             listen: listen_port(state, name).map(|p| format!("port {p} ")).unwrap_or_default(),

@@ -121,6 +121,13 @@ mod tests {
 
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_line_is_too_strange_to_read(line in ".*") {
+            parse_line(&line);
+        }
+    }
+
     #[test]
     fn a_line_is_the_last_where_a_space_follows_its_code() {
         assert_eq!(parse_line("0003 Reconfigured"), Line::Last(3, "Reconfigured"));

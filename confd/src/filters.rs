@@ -140,6 +140,9 @@ fn net_condition(net: IpNet, operator: MatchOperator, length: Option<&PrefixLeng
                 Some(n) => u8::try_from(n).ok().filter(|n| *n <= net.max_prefix_len()),
             };
             let (min, max) = (bound(length.min, net.prefix_len())?, bound(length.max, net.max_prefix_len())?);
+            if min > max {
+                return None;
+            }
             format!("[ {net}{{{min},{max}}} ]")
         }
     };

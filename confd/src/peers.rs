@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libcalico_api::bgp_peer::{BGPPeer, NextHopMode, SourceAddress};
 use libcalico_api::node::Node;
+use libcalico_api::num_or_string::AsNumber;
 use libcalico_selector::Selector;
 use tracing::warn;
 
@@ -129,14 +130,14 @@ impl<'a> NodeView<'a> {
             name: node.name(),
             labels: &node.metadata.labels,
             ipv4: match address(bgp.and_then(|b| b.ipv4_address.as_ref())) {
-                Some(IpAddr::V4(a)) => Some(a),
+                Some(IpAddr::V4(a)) if is_peer(IpAddr::V4(a)) => Some(a),
                 _ => None,
             },
             ipv6: match address(bgp.and_then(|b| b.ipv6_address.as_ref())) {
-                Some(IpAddr::V6(a)) => Some(a),
+                Some(IpAddr::V6(a)) if is_peer(IpAddr::V6(a)) => Some(a),
                 _ => None,
             },
-            as_number: bgp.and_then(|b| b.as_number).map_or_else(|| global_as(state), |n| n.0),
+            as_number: as_number(bgp.and_then(|b| b.as_number)).unwrap_or_else(|| global_as(state)),
             cluster_id: bgp.and_then(|b| b.route_reflector_cluster_id.as_deref()).filter(|c| !c.is_empty()),
             listen_port: listen_port(state, node.name()),
         }
@@ -163,7 +164,12 @@ impl<'a> NodeView<'a> {
 /// The cluster's AS number.
 #[must_use]
 pub fn global_as(state: &State) -> u32 {
-    state.global_configuration().and_then(|c| c.spec.as_number).map_or(DEFAULT_AS, |n| n.0)
+    as_number(state.global_configuration().and_then(|c| c.spec.as_number)).unwrap_or(DEFAULT_AS)
+}
+
+/// Zero is no AS number (RFC 7607): as good as absent.
+fn as_number(number: Option<AsNumber>) -> Option<u32> {
+    number.map(|n| n.0).filter(|n| *n != 0)
 }
 
 /// The port on which a node listens, `None` for BGP's own (179 unless said otherwise).
@@ -262,7 +268,7 @@ impl World<'_> {
         };
         for p in &mut found {
             apply_spec(p, peer);
-            p.local_as = spec.local_as_number.map(|n| n.0);
+            p.local_as = as_number(spec.local_as_number);
             p.allowed_local_as =
                 spec.num_allowed_local_as_numbers.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
             if kind == PeeringKind::Global && self.nodes.iter().any(|n| n.has_address(p.ip)) {
@@ -282,7 +288,7 @@ impl World<'_> {
         }
         let family: fn(IpAddr) -> bool = if blank(spec.peer_selector.as_deref()) {
             match parse_peer_address(spec.peer_ip.as_deref()) {
-                Some((ip, port)) if self.node_at(ip, port, spec.as_number.map(|n| n.0), self.own) => {
+                Some((ip, port)) if self.node_at(ip, port, as_number(spec.as_number), self.own) => {
                     if ip.is_ipv4() { |ip| ip.is_ipv4() } else { |ip| ip.is_ipv6() }
                 }
                 _ => return Vec::new(),
@@ -301,8 +307,8 @@ impl World<'_> {
                 let mut p = node_as_peer(PeeringKind::Node, n, ip);
                 apply_spec(&mut p, peer);
                 // The other end speaks with this number: it is what it has to be expected here.
-                if let Some(local_as) = spec.local_as_number {
-                    p.as_number = local_as.0;
+                if let Some(local_as) = as_number(spec.local_as_number) {
+                    p.as_number = local_as;
                 }
                 p
             })
@@ -337,9 +343,9 @@ impl World<'_> {
             warn!(peer = peer.name(), peer_ip = ?spec.peer_ip, "BGPPeer ignored: peerIP is missing or malformed");
             return None;
         };
-        let as_number = spec.as_number.map(|n| n.0);
+        let number = as_number(spec.as_number);
         if port.is_none() {
-            let node = self.nodes.iter().find(|n| self.node_at(ip, None, as_number, n));
+            let node = self.nodes.iter().find(|n| self.node_at(ip, None, number, n));
             port = node.and_then(|n| n.listen_port);
         }
         let reachable_by = match spec.reachable_by.as_deref().filter(|t| !t.is_empty()) {
@@ -356,14 +362,14 @@ impl World<'_> {
                 }
             },
         };
-        let as_number = as_number.unwrap_or_else(|| global_as(self.state));
-        Some(Peering { reachable_by, ..Peering::new(kind, ip, port, as_number) })
+        let number = number.unwrap_or_else(|| global_as(self.state));
+        Some(Peering { reachable_by, ..Peering::new(kind, ip, port, number) })
     }
 
     /// True where a BGPPeer's address, AS number (the cluster's where absent) and port (any where absent) mean a node.
-    fn node_at(&self, ip: IpAddr, port: Option<u16>, as_number: Option<u32>, node: &NodeView<'_>) -> bool {
+    fn node_at(&self, ip: IpAddr, port: Option<u16>, number: Option<u32>, node: &NodeView<'_>) -> bool {
         node.has_address(ip)
-            && node.as_number == as_number.unwrap_or_else(|| global_as(self.state))
+            && node.as_number == number.unwrap_or_else(|| global_as(self.state))
             && port.is_none_or(|p| node.listen_port.is_none_or(|l| l == p))
     }
 }
@@ -400,9 +406,20 @@ fn blank(text: Option<&str>) -> bool {
 /// `10.0.0.1`, `10.0.0.1:1790`, `fd00::1`, `[fd00::1]:1790`.
 fn parse_peer_address(text: Option<&str>) -> Option<(IpAddr, Option<u16>)> {
     let text = text?.trim();
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some((ip, None));
+    let (ip, port) = match text.parse::<IpAddr>() {
+        Ok(ip) => (ip, None),
+        Err(_) => {
+            let socket: std::net::SocketAddr = text.parse().ok()?;
+            (socket.ip(), Some(socket.port()).filter(|p| *p != 0))
+        }
+    };
+    is_peer(ip).then_some((ip, port))
+}
+
+/// True for addresses that a session over several hops can have at its other end.
+fn is_peer(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_loopback()),
+        IpAddr::V6(a) => !(a.is_unspecified() || a.is_unicast_link_local() || a.is_loopback()),
     }
-    let socket: std::net::SocketAddr = text.parse().ok()?;
-    Some((socket.ip(), Some(socket.port()).filter(|p| *p != 0)))
 }
