@@ -152,7 +152,8 @@ pub async fn start(
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)));
     if let Some(tls) = &config.tls {
-        builder = builder.tls_config(tls_config(tls).await?)?;
+        let tls = tls_config(tls).await?.timeout(config.handshake_timeout);
+        builder = builder.tls_config(tls)?;
     }
     let mut tasks = Vec::new();
     let mut streams = Vec::new();

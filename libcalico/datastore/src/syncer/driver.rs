@@ -147,13 +147,15 @@ pub async fn run_core<C: Converter>(
         for message in messages.drain(..) {
             match message {
                 Message::Lost(scope, error) => {
-                    // One line for an outage, not one for each scope and attempt.
-                    if lost.is_empty() {
+                    // One line for an outage, not one for each scope and attempt. What will not pass by itself
+                    // (no permission) is said of each scope.
+                    let first = !lost.contains(&scope);
+                    if lost.is_empty() || (first && !error.retryable()) {
                         tracing::warn!(scope = core.scope(scope), %error, "lost the datastore; trying again");
                     } else {
                         tracing::debug!(scope = core.scope(scope), %error, "the datastore is still away");
                     }
-                    if !lost.contains(&scope) {
+                    if first {
                         lost.push(scope);
                     }
                 }

@@ -61,6 +61,7 @@ fn convert(rule: &Rule, namespace: &str) -> Result<backend::Rule, String> {
         original_src_namespace_selector: src.namespace_selector.clone(),
         original_dst_selector: dst.selector.clone(),
         original_dst_namespace_selector: dst.namespace_selector.clone(),
+        http: rule.http.clone(),
         metadata: rule.metadata.clone(),
         ..backend::Rule::default()
     })
