@@ -302,9 +302,20 @@ fn combine(yes: Option<Selector>, no: Option<Selector>) -> (Option<Selector>, Op
 }
 
 /// Checks rules in order.
+///
+/// No dataplane here looks into HTTP. A rule that asks for methods or paths must not let everything through, so it is
+/// left out; a denying one denies whatever the method.
 pub fn parse_rules(
     rules: &[backend::Rule],
     cache: &mut SelectorCache,
 ) -> Result<Box<[ParsedRule]>, RuleError> {
-    rules.iter().map(|r| ParsedRule::parse(r, cache)).collect()
+    let mut out = Vec::with_capacity(rules.len());
+    for rule in rules {
+        let parsed = ParsedRule::parse(rule, cache)?;
+        let asks_http = rule.http.as_ref().is_some_and(|h| !h.methods.is_empty() || !h.paths.is_empty());
+        if !asks_http || parsed.action == Action::Deny {
+            out.push(parsed);
+        }
+    }
+    Ok(out.into_boxed_slice())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use libcalico_api::common::null_default;
 use libcalico_api::num_or_string::{Port, Protocol};
-use libcalico_api::rule::RuleMetadata;
+use libcalico_api::rule::{HttpMatch, RuleMetadata};
 use serde::{Deserialize, Serialize};
 
 /// A workload's interface.
@@ -193,6 +193,9 @@ pub struct Rule {
     pub original_dst_selector: String,
     #[serde(rename = "original_dst_namespace_selector", skip_serializing_if = "String::is_empty")]
     pub original_dst_namespace_selector: String,
+    /// Methods and paths. Carried so that a rule with them is never taken for one without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpMatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<RuleMetadata>,
 }

@@ -261,3 +261,94 @@ pub fn object() -> impl Strategy<Value = (Key, Value)> {
 pub fn world() -> impl Strategy<Value = Objects> {
     proptest::collection::vec(object(), 0..25).prop_map(|v| v.into_iter().collect())
 }
+
+fn node() -> impl Strategy<Value = (Key, Value)> {
+    use libcalico_api::node::{Node, NodeBgpSpec, NodeSpec};
+    let addr = || {
+        let text = |n: u8, len: &str| Some(format!("192.168.0.{n}{len}"));
+        prop_oneof![
+            1 => Just(None),
+            3 => (1u8..4, select(vec!["", "/24", "/32"])).prop_map(move |(n, len)| text(n, len)),
+            1 => Just(Some("nonsense".to_owned())),
+        ]
+    };
+    let tunnel = || proptest::option::of(address().prop_map(|a| a.addr().to_string()));
+    (select(vec![LOCAL, "far", "other"]), any::<bool>(), addr(), tunnel(), tunnel()).prop_map(
+        |(name, has_bgp, ipv4_address, ipv4_ipip_tunnel_addr, ipv4_vxlan_tunnel_addr)| {
+            let bgp = NodeBgpSpec { ipv4_address, ipv4_ipip_tunnel_addr, ..NodeBgpSpec::default() };
+            let mut node: Node = Object::default();
+            node.metadata.name = name.to_owned();
+            node.spec =
+                NodeSpec { bgp: has_bgp.then_some(bgp), ipv4_vxlan_tunnel_addr, ..NodeSpec::default() };
+            let key = Key::resource(libcalico_api::Kind::Node, "", name);
+            (key, Resource::from(node).into())
+        },
+    )
+}
+
+fn pool() -> impl Strategy<Value = (Key, Value)> {
+    let mode = || select(vec!["", "always", "cross-subnet", "odd"]);
+    let cidr = select(vec!["10.0.0.0/28", "10.0.0.0/29", "10.0.0.0/16"]);
+    (cidr.clone(), cidr, mode(), mode(), any::<bool>()).prop_map(|(key, cidr, ipip, vxlan, masquerade)| {
+        let pool = libcalico_model::backend::IpPool {
+            cidr: cidr.parse().unwrap(),
+            ipip_interface: String::new(),
+            ipip_mode: ipip.to_owned(),
+            vxlan_mode: vxlan.to_owned(),
+            masquerade,
+            ipam: true,
+            disabled: false,
+            disable_bgp_export: false,
+            assignment_mode: String::new(),
+        };
+        (Key::IpPool(key.parse().unwrap()), Value::IpPool(pool))
+    })
+}
+
+fn block() -> impl Strategy<Value = (Key, Value)> {
+    use libcalico_model::ipam::{AllocationAttribute, AllocationBlock};
+    let node = || proptest::option::of(select(vec![LOCAL, "far", "other"]));
+    let cidr = select(vec!["10.0.0.0/30", "10.0.0.4/30"]);
+    (cidr, node(), proptest::collection::vec(node(), 0..5), any::<bool>()).prop_map(
+        |(cidr, affinity, owners, deleted)| {
+            let attribute = |node: &Option<&str>| AllocationAttribute {
+                active_owner_attrs: node.iter().map(|n| ("node".to_owned(), (*n).to_owned())).collect(),
+                ..AllocationAttribute::default()
+            };
+            let block = AllocationBlock {
+                cidr: cidr.parse().unwrap(),
+                affinity: affinity.map(|n| format!("host:{n}")),
+                affinity_claim_time: None,
+                strict_affinity: false,
+                allocations: (0..owners.len()).map(Some).collect(),
+                unallocated: Vec::new(),
+                attributes: owners.iter().map(attribute).collect(),
+                sequence_number: 0,
+                sequence_number_for_allocation: BTreeMap::new(),
+                deleted,
+                host_affinity: None,
+            };
+            (Key::Block(cidr.parse().unwrap()), Value::Block(Box::new(block)))
+        },
+    )
+}
+
+fn setting() -> impl Strategy<Value = (Key, Value)> {
+    let host = select(vec![LOCAL, "far"]);
+    let name = select(vec!["IPv4VXLANTunnelAddr", "VXLANTunnelMACAddr", "LogSeverityScreen"]);
+    (proptest::option::of(host), name, select(vec!["10.0.0.1", "10.0.0.2", "", "odd"])).prop_map(
+        |(host, name, text)| {
+            let name = name.to_owned();
+            let key = match host {
+                Some(host) => Key::HostConfig { host: host.to_owned(), name },
+                None => Key::GlobalConfig(name),
+            };
+            (key, Value::Text(text.to_owned()))
+        },
+    )
+}
+
+/// An object of any kind that routes and tunnels are made of.
+pub fn network_object() -> impl Strategy<Value = (Key, Value)> {
+    prop_oneof![3 => node(), 2 => pool(), 3 => block(), 1 => setting(), 2 => workload()]
+}
