@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
+use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL};
 use libcalico_api::{Kind, ObjectMeta, Resource};
 use libcalico_model::{Key, KeyValue, Revision, Value};
 
@@ -18,9 +19,6 @@ use crate::{Datastore, DatastoreError, Result, Scope};
 const TIER_LABEL: &str = "projectcalico.org/tier";
 /// Annotation in which upstream keeps a policy's own name.
 const METADATA_ANNOTATION: &str = "projectcalico.org/metadata";
-const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
-const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
-const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
 
 /// Writes without a stated revision are repeated after a conflict, so often.
 const ATTEMPTS: usize = 10;
@@ -186,7 +184,7 @@ fn for_storage(mut resource: Resource) -> Value {
         let labels = &mut w.metadata.labels;
         labels.insert(NAMESPACE_LABEL.to_owned(), w.metadata.namespace.clone());
         labels.insert(ORCHESTRATOR_LABEL.to_owned(), w.spec.orchestrator.clone());
-        // Go's form of a name that a label cannot hold: left out.
+        // A label's value has at most 63 characters; a service account's name may have more.
         if !w.spec.service_account_name.is_empty() && w.spec.service_account_name.len() <= 63 {
             labels.insert(SERVICE_ACCOUNT_LABEL.to_owned(), w.spec.service_account_name.clone());
         }

@@ -14,6 +14,7 @@ mod policy;
 mod profile;
 mod rule;
 mod selector;
+mod staged_kubernetes_network_policy;
 mod tier;
 mod workload_endpoint;
 
@@ -59,6 +60,7 @@ impl Converter for FelixConverter {
             Resource::GlobalNetworkPolicy(o) => policy::global_network_policy(o),
             Resource::StagedNetworkPolicy(o) => policy::staged_network_policy(o),
             Resource::StagedGlobalNetworkPolicy(o) => policy::staged_global_network_policy(o),
+            Resource::StagedKubernetesNetworkPolicy(o) => staged_kubernetes_network_policy::convert(o),
             Resource::Profile(o) => {
                 let mut out = vec![as_is()];
                 out.extend(profile::convert(o)?);

@@ -1,4 +1,4 @@
-//! The four kinds of Calico policy → policies that Felix calculates with. Staged ones keep their own kind of key.
+//! The kinds of Calico policy → policies that Felix calculates with. Staged ones keep their own kind of key.
 
 use std::sync::Arc;
 
@@ -55,9 +55,18 @@ pub fn network_policy(p: &NetworkPolicy) -> Result<Outputs, String> {
 }
 
 pub fn staged_network_policy(p: &StagedNetworkPolicy) -> Result<Outputs, String> {
+    staged(p, PolicyKind::StagedNetworkPolicy)
+}
+
+/// A staged Kubernetes policy in Calico's words. It keeps its own kind of key.
+pub fn staged_kubernetes_network_policy(p: &StagedNetworkPolicy) -> Result<Outputs, String> {
+    staged(p, PolicyKind::StagedKubernetesNetworkPolicy)
+}
+
+fn staged(p: &StagedNetworkPolicy, kind: PolicyKind) -> Result<Outputs, String> {
     let s = &p.spec;
     convert(&Parts {
-        kind: PolicyKind::StagedNetworkPolicy,
+        kind,
         meta: &p.metadata,
         ingress: &s.ingress,
         egress: &s.egress,

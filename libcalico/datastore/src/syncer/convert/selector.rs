@@ -2,13 +2,10 @@
 //! labels are matched as `pcns.…` and a service account's as `pcsa.…`, which endpoints inherit from their profiles.
 
 use libcalico_api::rule::EntityRule;
+pub use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL};
 use libcalico_selector::Selector;
 use libcalico_selector::ast::Node;
 
-/// Label of everything that is in a namespace.
-pub const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
-/// Label of every pod: its service account.
-pub const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
 /// Before labels that come from a namespace.
 const NAMESPACE_PREFIX: &str = "pcns.";
 /// Before labels that come from a service account.
