@@ -67,7 +67,9 @@ fn workload_routes(family: &str) -> Vec<String> {
 fn workload_route(line: &str) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let device = words.iter().position(|w| *w == "dev").and_then(|i| words.get(i + 1))?;
-    device.starts_with("cali").then(|| format!("{} dev {device}", words.first().unwrap_or(&"")))
+    // The kernel's own (fe80::/64) goes with the interface.
+    let ours = device.starts_with("cali") && !line.contains("proto kernel");
+    ours.then(|| format!("{} dev {device}", words.first().unwrap_or(&"")))
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
@@ -106,6 +108,7 @@ mod tests {
             workload_route("10.65.0.5 dev cali123 scope link").as_deref(),
             Some("10.65.0.5 dev cali123")
         );
+        assert_eq!(workload_route("fe80::/64 dev cali123 proto kernel metric 256 pref medium"), None);
         assert_eq!(workload_route("default via 10.0.0.1 dev eth0"), None);
         assert_eq!(workload_route("blackhole 10.65.0.0/26 proto bird"), None);
     }

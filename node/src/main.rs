@@ -15,6 +15,7 @@ use calico_node::supervise::{ChildSpec, Supervised};
 use calico_node::{cleanup, startup};
 use clap::Parser;
 use confd::go_flags;
+use libcalico_api::CALICO_VERSION;
 use libcalico_datastore::{ClientConfig, Datastore, connect};
 use libcalico_telemetry::{HealthAggregator, Severity, init_logging, serve_health};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 #[derive(Debug, Parser)]
 #[command(name = "calico-node", version, disable_version_flag = true)]
 struct Arguments {
-    /// Print the version.
+    /// Print the version of Calico whose interfaces this is.
     #[arg(short = 'v', long = "version")]
     version: bool,
     /// Start-up alone: register the node, then end.
@@ -108,7 +109,7 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse_from(go_flags::normalize(std::env::args_os()));
     if arguments.version {
-        println!("{}", startup::defaults::version());
+        println!("{CALICO_VERSION}");
         return ExitCode::SUCCESS;
     }
     let severity = std::env::var("CALICO_STARTUP_LOGLEVEL").ok().and_then(|l| l.parse().ok());

@@ -167,7 +167,8 @@ fn first<'a>(
 }
 
 /// Go's global unicast: private networks are, link-local and loopback are not.
-fn is_global(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
             !(a.is_unspecified()

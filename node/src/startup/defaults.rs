@@ -9,7 +9,7 @@ use libcalico_api::ip_pool::{IPPool, IPPoolSpec};
 use libcalico_api::ipam_configuration::IPAMConfiguration;
 use libcalico_api::meta::Object;
 use libcalico_api::tier::Tier;
-use libcalico_api::{ObjectMeta, Resource};
+use libcalico_api::{CALICO_VERSION, ObjectMeta, Resource};
 use libcalico_net::IpNet;
 use libcalico_net::cidr::{Family, overlap, parse_network};
 use tracing::warn;
@@ -19,12 +19,6 @@ use crate::environment::{DEFAULT_IPV4_POOL, PoolWish};
 
 /// Asked in turn where the preferred pool is in use on the host.
 const OTHER_IPV4_POOLS: [&str; 4] = ["172.16.0.0/16", "172.20.0.0/16", "172.24.0.0/16", "172.28.0.0/16"];
-
-/// The version that is told in ClusterInformation.
-#[must_use]
-pub fn version() -> String {
-    format!("v{}", env!("CARGO_PKG_VERSION"))
-}
 
 /// `default-ipv4-ippool` or `default-ipv6-ippool`.
 #[must_use]
@@ -79,7 +73,7 @@ pub fn cluster_information(
     let mut info = current.cloned().unwrap_or_else(|| named("default", |_| {}));
     let spec = &mut info.spec;
     spec.cluster_guid.get_or_insert_with(|| uuid::Uuid::new_v4().simple().to_string());
-    spec.calico_version = Some(version());
+    spec.calico_version = Some(CALICO_VERSION.to_owned());
     spec.datastore_ready.get_or_insert(true);
     let mut words: Vec<String> = spec
         .cluster_type

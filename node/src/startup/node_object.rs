@@ -8,7 +8,7 @@ use libcalico_net::cidr::Family;
 use tracing::{info, warn};
 
 use super::StartupError;
-use crate::autodetect::{DetectError, Interface, Method, detect, is_local, usual, with_network};
+use crate::autodetect::{DetectError, Interface, Method, detect, is_global, is_local, usual, with_network};
 use crate::environment::{AddressWish, Backend, Environment};
 
 /// The object to write, or `None` where the current one is right.
@@ -116,12 +116,15 @@ fn check_conflict(text: &str, all: &[&Node], own: &str) -> Result<(), StartupErr
     }
 }
 
-/// The node's usual interfaces with their addresses of the families that are detected or given.
+/// The node's usual interfaces with their global addresses of the families that are detected or given.
 fn node_interfaces(environment: &Environment, host: &[Interface]) -> Vec<NodeInterface> {
     let asked = |wish: &AddressWish| matches!(wish, AddressWish::Autodetect | AddressWish::Address { .. });
-    let listed = |net: &&IpNet| match Family::of_net(**net) {
-        Family::V4 => asked(&environment.ip),
-        Family::V6 => asked(&environment.ip6),
+    let listed = |net: &&IpNet| {
+        is_global(net.addr())
+            && match Family::of_net(**net) {
+                Family::V4 => asked(&environment.ip),
+                Family::V6 => asked(&environment.ip6),
+            }
     };
     let mut found: Vec<NodeInterface> = usual(host)
         .map(|i| NodeInterface {
@@ -156,7 +159,7 @@ mod tests {
     fn host() -> Vec<Interface> {
         vec![Interface {
             name: "eth0".to_owned(),
-            addresses: vec!["172.31.0.1/24".parse().unwrap(), "fd00:31::1/64".parse().unwrap()],
+            addresses: ["172.31.0.1/24", "fd00:31::1/64", "fe80::1/64"].map(|a| a.parse().unwrap()).into(),
         }]
     }
 

@@ -7,7 +7,7 @@ const FIRST: Duration = Duration::from_millis(200);
 /// Longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 /// A child that ran so long was well: the waits begin anew.
-const WELL: Duration = Duration::from_secs(30);
+const WELL: Duration = Duration::from_secs(10);
 
 /// Doubles the wait for a child that keeps failing.
 #[derive(Clone, Copy, Debug)]
