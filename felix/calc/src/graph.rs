@@ -33,7 +33,7 @@ use tracing::{info, warn};
 use crate::hosts::{Hosts, NodeInfo};
 use crate::ip_sets::{IpSets, Side};
 use crate::items::{ItemId, Items, KeyHash, NewItem, Traits};
-use crate::local::{LocalEndpoints, LocalKey, LocalValue, World};
+use crate::local::{LocalEndpoints, LocalKey, LocalValue, PolicyChange, World};
 use crate::policies::{Policies, Policy, ProfileRules};
 use crate::routes::{RouteSource, Routes};
 use crate::rules::{RuleError, SelectorCache};
@@ -123,10 +123,10 @@ impl CalcGraph {
             (Key::NetworkSet(_), Some(Value::NetworkSet(v))) => self.set_network_set(&key, Some(&v)),
             (Key::NetworkSet(_), _) => self.set_network_set(&key, None),
             (Key::Policy(k), value) => self.set_policy(k, value.and_then(as_policy)),
-            (Key::Tier(name), value) => self.set_tier(name, value),
+            (Key::Tier(name), value) => self.set_tier(name, value.as_ref()),
             (Key::ProfileRules(name), value) => self.set_profile_rules(name, value),
-            (Key::Resource(r), value) if r.kind == Kind::Profile => self.set_profile(&r.name, value),
-            (Key::Resource(r), value) if r.kind == Kind::Node => self.set_node(&r.name, value),
+            (Key::Resource(r), value) if r.kind == Kind::Profile => self.set_profile(&r.name, value.as_ref()),
+            (Key::Resource(r), value) if r.kind == Kind::Node => self.set_node(&r.name, value.as_ref()),
             (Key::IpPool(net), Some(Value::IpPool(pool))) => self.routes.set_pool(*net, Some(&pool)),
             (Key::IpPool(net), _) => self.routes.set_pool(*net, None),
             (Key::Block(net), Some(Value::Block(block))) if !block.deleted => {
@@ -300,15 +300,19 @@ impl CalcGraph {
         if old.is_some_and(|o| **o == policy) {
             return;
         }
-        let reselect = old.is_none_or(|o| o.selector != policy.selector);
+        let change = match old {
+            Some(o) if o.is_listed_the_same(&policy) => PolicyChange::Rules,
+            Some(o) if o.selector == policy.selector => PolicyChange::Place,
+            _ => PolicyChange::Selector,
+        };
         let id = self.policies.insert(policy);
         if let Some(policy) = self.policies.get(id) {
-            self.local.policy_changed(id, policy, reselect, &mut self.items);
+            self.local.policy_changed(id, policy, change, &mut self.items);
         }
     }
 
-    fn set_tier(&mut self, name: &str, value: Option<Value>) {
-        let tier = match &value {
+    fn set_tier(&mut self, name: &str, value: Option<&Value>) {
+        let tier = match value {
             Some(Value::Tier(tier)) => Some(tier),
             _ => None,
         };
@@ -339,8 +343,8 @@ impl CalcGraph {
     }
 
     /// A profile's labels.
-    fn set_profile(&mut self, name: &str, value: Option<Value>) {
-        let labels: Option<BTreeMap<String, String>> = match &value {
+    fn set_profile(&mut self, name: &str, value: Option<&Value>) {
+        let labels: Option<BTreeMap<String, String>> = match value {
             Some(Value::Resource(resource)) => match &**resource {
                 Resource::Profile(profile) => {
                     let profile: &Profile = profile;
@@ -363,8 +367,8 @@ impl CalcGraph {
         self.items.labels.commit_profile(id, staged, labels.is_some());
     }
 
-    fn set_node(&mut self, name: &str, value: Option<Value>) {
-        let info = match &value {
+    fn set_node(&mut self, name: &str, value: Option<&Value>) {
+        let info = match value {
             Some(Value::Resource(resource)) => match &**resource {
                 Resource::Node(node) => {
                     let node: &Node = node;

@@ -45,7 +45,7 @@ pub struct NamedPort {
 /// Addresses of an item, sorted and distinct. One IPv4 address, the usual case, needs no memory of its own.
 enum Nets {
     One(Ipv4Net),
-    Many(Box<Vec<IpNet>>),
+    Many(Box<[IpNet]>),
 }
 
 impl Nets {
@@ -53,7 +53,7 @@ impl Nets {
         if let [IpNet::V4(net)] = nets {
             return Self::One(*net);
         }
-        Self::Many(Box::new(nets.to_vec()))
+        Self::Many(nets.into())
     }
 
     fn len(&self) -> usize {

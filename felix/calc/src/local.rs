@@ -68,6 +68,17 @@ struct Active<T> {
     sets: Box<[u32]>,
 }
 
+/// What of a policy is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyChange {
+    /// Its rules alone: no endpoint's list changes.
+    Rules,
+    /// Its tier, order or flags.
+    Place,
+    /// Whom it applies to.
+    Selector,
+}
+
 /// What the dataplane is to be told, in the order in which it must be told. Sets go before, and after, by the caller.
 #[derive(Default)]
 pub struct LocalMessages {
@@ -175,11 +186,14 @@ impl LocalEndpoints {
         }
     }
 
-    /// A policy came or changed. `reselect`: its selector is new.
-    pub fn policy_changed(&mut self, id: PolicyId, policy: &Policy, reselect: bool, items: &mut Items) {
+    /// A policy came or changed.
+    pub fn policy_changed(&mut self, id: PolicyId, policy: &Policy, change: PolicyChange, items: &mut Items) {
         self.stale_policies.insert(policy.key.clone());
+        if change == PolicyChange::Rules {
+            return;
+        }
         self.stale_selectors.insert(id);
-        if reselect {
+        if change == PolicyChange::Selector {
             if self.policy_state.len() <= id as usize {
                 self.policy_state.resize_with(id as usize + 1, || None);
             }
@@ -333,7 +347,7 @@ impl LocalEndpoints {
             } else if old.is_some() {
                 gone.push(Message::PolicyRemove(key));
             }
-            release(old, world.sets);
+            release(old.as_ref(), world.sets);
         }
     }
 
@@ -361,7 +375,7 @@ impl LocalEndpoints {
             } else if old.is_some() {
                 gone.push(Message::ProfileRemove(name));
             }
-            release(old, world.sets);
+            release(old.as_ref(), world.sets);
         }
     }
 
@@ -408,8 +422,8 @@ impl LocalEndpoints {
 }
 
 /// Gives the sets of something that was active back. What replaces it holds its own already.
-fn release<T>(old: Option<Active<T>>, sets: &mut IpSets) {
-    for at in old.iter().flat_map(|o| &*o.sets) {
+fn release<T>(old: Option<&Active<T>>, sets: &mut IpSets) {
+    for at in old.into_iter().flat_map(|o| &*o.sets) {
         sets.release(*at);
     }
 }

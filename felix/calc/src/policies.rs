@@ -74,6 +74,15 @@ impl PartialEq for Order {
 impl Eq for Order {}
 
 impl Policy {
+    /// True where both match the same endpoints and stand at the same place of their lists.
+    pub fn is_listed_the_same(&self, other: &Self) -> bool {
+        let flags = |p: &Self| (p.ingress, p.egress, p.untracked, p.pre_dnat, p.apply_on_forward, p.always);
+        self.tier == other.tier
+            && self.order == other.order
+            && self.selector == other.selector
+            && flags(self) == flags(other)
+    }
+
     /// True where both give the same message.
     pub fn reads_the_same(&self, other: &Self) -> bool {
         let flags = |p: &Self| (p.untracked, p.pre_dnat, p.apply_on_forward);
@@ -165,6 +174,10 @@ impl Policies {
     pub fn insert(&mut self, policy: Policy) -> PolicyId {
         let id = match self.find(&policy.key) {
             Some(id) => {
+                if self.get(id).is_some_and(|old| old.is_listed_the_same(&policy)) {
+                    self.policies[id as usize] = Some(Arc::new(policy));
+                    return id;
+                }
                 self.unsort(id);
                 id
             }

@@ -20,6 +20,7 @@ use crate::routes::RouteSource;
 
 /// A line of a recording.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one at a time
 pub enum Event {
     Start(Config),
     Update(Update),

@@ -55,9 +55,12 @@ pub struct Entry {
 }
 
 impl State {
-    /// The objects, or why they cannot be had: a kind that this project does not have yet.
+    /// The objects, or why they cannot be had: a kind that this project does not have yet. Live migrations are left
+    /// out: what they change is left out of the comparison too.
     pub fn updates(&self) -> Result<Vec<Update>, String> {
-        self.datastore.iter().map(|e| update(&e.key, Some(&e.value), e.raw.as_deref())).collect()
+        let live_migration = |e: &&Entry| e.key.contains("/livemigrations/");
+        let entries = self.datastore.iter().filter(|e| !live_migration(e));
+        entries.map(|e| update(&e.key, Some(&e.value), e.raw.as_deref())).collect()
     }
 
     /// How the calculation is to be set up for the state.

@@ -9,7 +9,7 @@
 //! port becomes a set of addresses and ports of the endpoints that the side's selector matches, and the selector itself
 //! is then left away unless the side has numeric ports too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use felix_message::{Action, Icmp, IpSetId, PortRange, Rule, Side};
@@ -91,7 +91,7 @@ enum Match {
     NotPorts(End, Box<[Port]>),
     /// `namespace/name`
     Service(End, Box<str>),
-    Metadata(Box<std::collections::BTreeMap<String, String>>),
+    Metadata(Arc<BTreeMap<String, String>>),
 }
 
 /// A side of the traffic.
@@ -215,7 +215,7 @@ impl ParsedRule {
         if let Some(metadata) = &rule.metadata
             && !metadata.annotations.is_empty()
         {
-            matches.push(Match::Metadata(Box::new(metadata.annotations.clone())));
+            matches.push(Match::Metadata(Arc::new(metadata.annotations.clone())));
         }
         Ok(Self { action: action(&rule.action)?, matches: matches.into_boxed_slice() })
     }

@@ -315,3 +315,82 @@ fn remove_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<u32>>, key: &K,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Own = BTreeMap<String, String>;
+
+    fn name() -> impl Strategy<Value = String> {
+        proptest::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned)
+    }
+
+    fn selector() -> impl Strategy<Value = Selector> {
+        let leaf = prop_oneof![
+            (name(), name()).prop_map(|(k, v)| format!("{k} == '{v}'")),
+            (name(), name()).prop_map(|(k, v)| format!("{k} != '{v}'")),
+            (name(), name()).prop_map(|(k, v)| format!("{k} in {{'{v}', 'a'}}")),
+            name().prop_map(|k| format!("has({k})")),
+            (name(), name()).prop_map(|(k, v)| format!("{k} ends with '{v}'")),
+        ];
+        let tree = leaf.prop_recursive(3, 8, 2, |inner| {
+            (inner.clone(), inner, proptest::sample::select(vec!["({}) && ({})", "({}) || !({})"]))
+                .prop_map(|(a, b, form)| form.replacen("{}", &a, 1).replacen("{}", &b, 1))
+        });
+        tree.prop_map(|text| Selector::parse(&text).unwrap())
+    }
+
+    fn labels() -> impl Strategy<Value = Own> {
+        proptest::collection::btree_map(name(), name(), 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn it_answers_as_every_selector_evaluated_by_itself(
+            selectors in proptest::collection::vec(selector(), 1..12),
+            gone in proptest::collection::vec(any::<bool>(), 12),
+            items in proptest::collection::vec((labels(), labels()), 0..6),
+        ) {
+            let (mut store, mut index) = (Labels::default(), SelectorIndex::default());
+            let mut ids = Vec::new();
+            for (user, selector) in selectors.iter().enumerate() {
+                ids.push(index.add(selector, user as u32, &mut store));
+            }
+            for (user, id) in ids.iter().enumerate().filter(|(u, _)| gone[*u]) {
+                index.remove(*id, user as u32, &mut store);
+            }
+            let live = |user: &u32| !gone[*user as usize];
+            let mut views = Vec::new();
+            for (n, (own, inherited)) in items.iter().enumerate() {
+                let profile = format!("profile-{n}");
+                let (p, pairs) = store.stage_profile(&profile, Some(inherited));
+                store.commit_profile(p, pairs, true);
+                let (set, list) = (store.acquire_set(own), store.acquire_list(&[profile]));
+                store.join(n as u32, set, list);
+                views.push((set, list));
+            }
+            let merged = |n: usize| -> Own {
+                let (own, inherited) = &items[n];
+                inherited.clone().into_iter().chain(own.clone()).collect()
+            };
+            for (n, &(set, list)) in views.iter().enumerate() {
+                let expected: Vec<u32> = (0..selectors.len() as u32)
+                    .filter(|u| live(u) && selectors[*u as usize].matches(&merged(n)))
+                    .collect();
+                prop_assert_eq!(index.matching(&store.view(set, list)), expected);
+            }
+            for user in (0..selectors.len() as u32).filter(live) {
+                let found = index.items(ids[user as usize], &store, |n| {
+                    let (set, list) = views[n as usize];
+                    store.view(set, list)
+                });
+                let expected: Vec<u32> = (0..items.len() as u32)
+                    .filter(|n| selectors[user as usize].matches(&merged(*n as usize)))
+                    .collect();
+                prop_assert_eq!(found, expected, "{}", selectors[user as usize]);
+            }
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What single objects do, one behaviour a test: ties of order, overlaps, shared addresses, missing and hostile objects.
 
+#![allow(clippy::needless_pass_by_value)] // JSON is written where it is passed
+
 use felix_calc::replay::Runner;
 use felix_calc::{CalcGraph, Config};
 use felix_message::{Action, IpSetMember, Message, TierDefaultAction, TierInfo};
