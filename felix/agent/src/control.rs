@@ -56,10 +56,10 @@ async fn answer(mut stream: UnixStream, questions: mpsc::Sender<Question>) -> st
         return stream.write_all(b"unknown command; there is: dump\n").await;
     }
     let (sender, receiver) = oneshot::channel();
-    if questions.send(sender).await.is_ok() {
-        if let Ok(text) = receiver.await {
-            stream.write_all(text.as_bytes()).await?;
-        }
+    if questions.send(sender).await.is_ok()
+        && let Ok(text) = receiver.await
+    {
+        stream.write_all(text.as_bytes()).await?;
     }
     Ok(())
 }

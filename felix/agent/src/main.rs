@@ -1,6 +1,6 @@
 //! `calico-felix`: Calico's agent on every node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -55,14 +55,14 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn replay(file: &PathBuf) -> anyhow::Result<ExitCode> {
+fn replay(file: &Path) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let report = felix_calc::replay::run(&text).with_context(|| file.display().to_string())?;
     print!("{report}");
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(file: &PathBuf, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn run(file: &Path, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let log = init_logging("felix", Severity::Info);
     let mut local = Raw::default();
     local.read_file(file)?;

@@ -256,10 +256,10 @@ impl Session {
             return Ok(None);
         }
         for m in &out {
-            if let Message::ConfigUpdate(update) = m {
-                if let Some(end) = self.on_config(felix, update).await? {
-                    return Ok(Some(end));
-                }
+            if let Message::ConfigUpdate(update) = m
+                && let Some(end) = self.on_config(felix, update).await?
+            {
+                return Ok(Some(end));
             }
         }
         self.send(felix, out).await?;
@@ -364,10 +364,10 @@ impl Session {
 
 /// The next question; without a socket: none ever.
 async fn ask(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
-    if let Some(receiver) = questions {
-        if let Some(question) = receiver.recv().await {
-            return question;
-        }
+    if let Some(receiver) = questions
+        && let Some(question) = receiver.recv().await
+    {
+        return question;
     }
     std::future::pending().await
 }

@@ -28,6 +28,9 @@ use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, read};
 use crate::kernel::route::{self, Event, NETLINK_ROUTE};
 use crate::managers::{Managers, Outputs};
 
+/// Shortest time between two read-backs that others' changes call for.
+const DRIFT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why the dataplane cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -85,6 +88,7 @@ pub struct Dataplane {
     in_sync: bool,
     host_settings: bool,
     read_interfaces: bool,
+    last_drift: Option<Instant>,
     next_tables_refresh: Option<Instant>,
     next_routes_refresh: Option<Instant>,
     next_interface_refresh: Option<Instant>,
@@ -121,6 +125,7 @@ impl Dataplane {
             in_sync: false,
             host_settings: false,
             read_interfaces: true,
+            last_drift: None,
             next_tables_refresh: None,
             next_routes_refresh: None,
             next_interface_refresh: None,
@@ -152,9 +157,9 @@ impl Dataplane {
         [&self.nft_monitor, &self.route_monitor]
     }
 
-    /// Takes pending notifications. True: an apply is due.
-    pub fn on_kernel_events(&mut self) -> bool {
-        let mut due = false;
+    /// Takes pending notifications. Returns how long an apply that they call for may wait.
+    pub fn on_kernel_events(&mut self, now: Instant) -> Option<Duration> {
+        let mut due = None;
         let own = self.tables_port;
         let mut drift = false;
         if self.nft_monitor.drain(|m| drift |= m.port != own && read::is_about(&m, TABLE)).is_err() {
@@ -162,11 +167,16 @@ impl Dataplane {
             drift = true;
         }
         if drift {
-            tracing::info!("tables were changed by someone else; they are read back");
+            // Someone who writes without end must not keep us busy without end.
+            let wait = self
+                .last_drift
+                .map_or(Duration::ZERO, |at| (at + DRIFT_PAUSE).saturating_duration_since(now));
+            tracing::info!(?wait, "tables were changed by someone else; they are read back");
             self.tables.resync();
-            due = true;
+            self.last_drift = Some(now + wait);
+            due = Some(wait);
         }
-        due | self.on_route_events()
+        if self.on_route_events() { Some(Duration::ZERO) } else { due }
     }
 
     fn on_route_events(&mut self) -> bool {

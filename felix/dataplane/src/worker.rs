@@ -129,11 +129,15 @@ impl Worker {
                     break true;
                 }
             };
-            let events = self.dataplane.on_kernel_events();
             let now = Instant::now();
-            let due = next.is_some_and(|at| at <= now);
-            // While it fails, new input waits for the next try as well: the reason is in the kernel.
-            if due || (pause.is_none() && (messages > 0 || events)) {
+            let events = self.dataplane.on_kernel_events(now);
+            let asked = if messages > 0 { Some(Duration::ZERO) } else { events };
+            if let Some(wait) = asked {
+                // While it fails, new input may be the cure: tried again, but not at once.
+                let at = now + if pause.is_some() { wait.max(FIRST_PAUSE) } else { wait };
+                next = Some(next.map_or(at, |n| n.min(at)));
+            }
+            if next.is_some_and(|at| at <= now) {
                 match self.dataplane.apply(now) {
                     Ok(outcome) => {
                         pause = None;

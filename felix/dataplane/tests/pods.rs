@@ -44,6 +44,7 @@ fn proto(name: &str) -> Rule {
 
 impl World {
     /// What of ICMP, TCP, UDP gets from a to b, over both families alike.
+    #[track_caller]
     fn passes(&self) -> BTreeSet<&'static str> {
         let one = |to| {
             let mut out = BTreeSet::new();
@@ -298,6 +299,71 @@ fn before_the_datastore_is_in_sync_nothing_is_written() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(w.passes(), BTreeSet::new());
     assert!(ping(&w.b.ns, w.a.v4), "the old rules stand");
+}
+
+#[test]
+fn a_refused_transaction_leaves_the_old_rules_and_is_tried_again() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    // A member that does not fit its set: the kernel refuses it, and with it all that comes along.
+    let id: felix_message::IpSetId = "s:bad".into();
+    let bad = IpSetMember::IpPort(w.b.v4, 6, PORT);
+    let set = |members| IpSetUpdate { id: id.clone(), kind: IpSetKind::Net, members };
+    w.felix.send(vec![
+        Message::IpSetUpdate(set(vec![bad])),
+        policy("p", vec![deny()], vec![]),
+        w.b.endpoint(vec![tier(&["p"], &[])], &["open"]),
+    ]);
+    let reason = w.felix.failure();
+    assert!(reason.contains("cali40s-bad"), "{reason}");
+    assert_eq!(w.passes().len(), 3, "the old rules stand");
+    w.felix.failure();
+    w.felix.send(vec![Message::IpSetUpdate(set(vec![]))]);
+    eventually("the policy is there", || w.passes().is_empty());
+}
+
+#[test]
+fn a_host_endpoint_closes_the_host_but_for_failsafe_ports() {
+    if !ready() {
+        return;
+    }
+    let w = world();
+    let out = Namespace::new();
+    lab::run(&format!(
+        "ip link add eth0 netns {h} type veth peer name eth0 netns {o} && \
+         ip -n {h} addr add 192.0.2.1/24 dev eth0 && ip -n {h} link set eth0 up && \
+         ip -n {o} addr add 192.0.2.2/24 dev eth0 && ip -n {o} link set eth0 up && \
+         ip -n {o} route add 10.65.0.0/16 via 192.0.2.1",
+        h = w.host.0,
+        o = out.0
+    ));
+    let _servers = [Server::start(&w.host, PORT), Server::start(&w.host, 6443)];
+    let host: std::net::IpAddr = "192.0.2.1".parse().unwrap();
+    assert!(ping(&out, host) && tcp(&out, host, PORT) && tcp(&out, w.b.v4, PORT));
+    let endpoint = |tiers: Vec<felix_message::TierInfo>, forward: Vec<felix_message::TierInfo>| {
+        let e = felix_message::HostEndpoint {
+            interface_name: "eth0".to_owned(),
+            tiers: tiers.into(),
+            forward_tiers: forward.into(),
+            ..felix_message::HostEndpoint::default()
+        };
+        Message::HostEndpointUpdate("h".to_owned(), Arc::new(e))
+    };
+    w.felix.apply(vec![endpoint(vec![], vec![])]);
+    assert!(!ping(&out, host) && !tcp(&out, host, PORT), "closed without policy");
+    assert!(tcp(&out, host, 6443), "a failsafe port");
+    assert!(tcp(&out, w.b.v4, PORT), "forwarded traffic is not asked");
+    w.felix.apply(vec![
+        policy("h", vec![proto("TCP")], vec![]),
+        policy("f", vec![deny()], vec![]),
+        endpoint(vec![tier(&["h"], &[])], vec![tier(&["f"], &[])]),
+    ]);
+    assert!(tcp(&out, host, PORT) && !ping(&out, host));
+    assert!(!tcp(&out, w.b.v4, PORT), "forwarded traffic is denied");
+    w.felix.apply(vec![Message::HostEndpointRemove("h".to_owned())]);
+    assert!(ping(&out, host) && tcp(&out, w.b.v4, PORT));
 }
 
 #[test]

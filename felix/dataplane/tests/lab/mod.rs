@@ -150,6 +150,18 @@ impl Felix {
         }
     }
 
+    /// Waits for a failure and returns its reason.
+    pub fn failure(&self) -> String {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Failed { reason, .. }) => return reason,
+                Ok(_) => {}
+                Err(e) => panic!("no failure: {e}"),
+            }
+        }
+    }
+
     pub fn stop(mut self) {
         self.end();
     }

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -153,8 +153,11 @@ pub fn tcp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
 
 pub fn udp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
     ns.inside(move || {
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let s = UdpSocket::bind(any).unwrap();
+        // A source port that no earlier probe had: the kernel still knows that one's flow as established.
+        static NEXT: AtomicU16 = AtomicU16::new(20_000);
+        let port_here = NEXT.fetch_add(1, Ordering::Relaxed);
+        let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let s = UdpSocket::bind(SocketAddr::new(any.parse().unwrap(), port_here)).unwrap();
         s.set_read_timeout(Some(WAIT)).unwrap();
         s.send_to(b"x", SocketAddr::new(to, port)).is_ok() && s.recv_from(&mut [0; 8]).is_ok()
     })
