@@ -172,7 +172,7 @@ fn what_a_killed_up_left_is_removed_by_down() {
         traces("tm6")
     };
     // Killed at different moments: while machines are made, and later while something is waited for.
-    for millis in [5, 30, 80, 150, 300, 800] {
+    for millis in [5, 30, 80, 150, 300, 800, 1500, 2500] {
         let mut up = Command::new(&lab)
             .args(["up", "--name", "tm6", "--nodes", "3"])
             .stderr(Stdio::null())

@@ -47,6 +47,14 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
         });
     }
     expect(&lab, &a, &b, Expect::Allow);
+    // Blocks travel whole: what a node has inside its block is nobody else's concern.
+    for (node, address) in [("n1", at_b), ("n2", at_a), ("n3", at_a), ("n3", at_b)] {
+        eventually(&format!("{node} to know blocks alone"), Duration::from_secs(10), || {
+            let routes = bird_routes(&lab, node);
+            let single = routes.iter().find(|r| r.split_whitespace().next() == Some(&address.to_string()));
+            single.map_or(Ok(()), |route| Err(route.clone()))
+        });
+    }
 
     let before: Vec<_> = ["n1", "n2", "n3"].map(|node| bird_routes(&lab, node)).into();
     let pinger = Pinger::start(&lab, &inside(&a), at_b).unwrap();
@@ -61,6 +69,29 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
     }
     let pings = pinger.stop();
     assert_eq!(during, before);
+    assert!(pings.lost.is_empty(), "lost at {:?}", pings.lost);
+
+    // Not only stopped but gone, with everything else of Calico on one node: its neighbours keep its routes for
+    // the graceful-restart time, and it finds its own again.
+    let pinger = Pinger::start(&lab, &inside(&a), at_b).unwrap();
+    for daemon in ["calico-node", "bird-rs", "calico-felix", "confd"] {
+        lab.kill_process("n2", daemon, Signal::SIGKILL).ok();
+    }
+    eventually("Calico to be gone from n2", Duration::from_secs(5), || {
+        let left =
+            lab.processes("n2", "bird-rs").unwrap().len() + lab.processes("n2", "calico-node").unwrap().len();
+        if left == 0 { Ok(()) } else { Err(format!("{left} processes")) }
+    });
+    thread::sleep(Duration::from_secs(5));
+    let during: Vec<_> = ["n1", "n2", "n3"].map(|node| bird_routes(&lab, node)).into();
+    assert_eq!(during, before, "while n2 has no BGP daemon");
+    expect(&lab, &a, &b, Expect::Allow);
+    lab.restart_daemon("n2", "calico-node").unwrap();
+    eventually("n2 to be ready", Duration::from_secs(40), || lab.node_ready("n2").unwrap());
+    thread::sleep(Duration::from_secs(2));
+    let after: Vec<_> = ["n1", "n2", "n3"].map(|node| bird_routes(&lab, node)).into();
+    let pings = pinger.stop();
+    assert_eq!(after, before, "after n2's restart");
     assert!(pings.lost.is_empty(), "lost at {:?}", pings.lost);
 }
 
