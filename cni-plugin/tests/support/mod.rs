@@ -65,13 +65,13 @@ impl NetNs {
         })
     }
 
-    /// Output of a command inside.
+    /// Standard output of a command inside. On standard error `ip` complains of namespaces that come and go beside it.
     pub fn exec(&self, command: &str) -> String {
         let mut words = command.split_whitespace();
         let program = words.next().unwrap().to_owned();
         let args: Vec<String> = words.map(str::to_owned).collect();
         let out = self.enter(|| Command::new(program).args(args).output().unwrap());
-        String::from_utf8(out.stdout).unwrap() + &String::from_utf8_lossy(&out.stderr)
+        String::from_utf8(out.stdout).unwrap()
     }
 
     pub fn sysctl(&self, key: &str) -> String {
