@@ -1,0 +1,91 @@
+//! The program itself, with upstream's flags, on a real etcd.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use libcalico_api::{Kind, Resource};
+use libcalico_datastore::{ClientConfig, connect, resources};
+
+struct Etcd {
+    endpoint: String,
+    child: Child,
+    _data: tempfile::TempDir,
+}
+
+impl Etcd {
+    fn start() -> Option<Self> {
+        if Command::new("etcd").arg("--version").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "etcd is missing, and CI must have it");
+            eprintln!("skipped: needs etcd");
+            return None;
+        }
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (client, peer) = (port(), format!("http://127.0.0.1:{}", port()));
+        let (endpoint, data) = (format!("http://127.0.0.1:{client}"), tempfile::tempdir().unwrap());
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", client)).is_err() {
+            assert!(Instant::now() < end, "etcd does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self { endpoint, child, _data: data })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn confd(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_confd")).args(arguments).env("NODENAME", "n1").output().unwrap()
+}
+
+#[tokio::test]
+async fn onetime_renders_from_etcd_and_ends() {
+    let Some(etcd) = Etcd::start() else { return };
+    let endpoint = etcd.endpoint.clone();
+    let config =
+        ClientConfig::from_lookup(|name| (name == "ETCD_ENDPOINTS").then(|| endpoint.clone())).unwrap();
+    let store = connect(&config).await.unwrap();
+    for i in [1, 2] {
+        let json =
+            format!(r#"{{"metadata":{{"name":"n{i}"}},"spec":{{"bgp":{{"ipv4Address":"10.0.0.{i}/24"}}}}}}"#);
+        let node = Resource::from_json(Kind::Node, json.as_bytes()).unwrap();
+        resources::create(store.as_ref(), node).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let confdir = directory.path().display().to_string();
+    let file = directory.path().join("config/bird.cfg");
+    let common = ["-node", &etcd.endpoint, "-confdir", &confdir, "-prefix", "/calico", "-control-socket="];
+
+    let out = confd(&[&common[..], &["-onetime", "-noop=true", "-check-command", "false"]].concat());
+    assert!(!out.status.success() && !file.exists(), "a refused file is an error of -onetime");
+
+    let out = confd(&[&common[..], &["-onetime", "-noop", "-check-command=none"]].concat());
+    assert!(out.status.success() && !file.exists(), "{}", String::from_utf8_lossy(&out.stderr));
+
+    let out = confd(&[&common[..], &["-onetime", "-interval", "10", "-check-command=none"]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(std::fs::read_to_string(&file).unwrap().contains("protocol bgp Mesh_10_0_0_2 "));
+}
+
+#[test]
+fn a_flag_that_cannot_hold_is_refused() {
+    let out = confd(&["-prefix", "/other"]);
+    assert!(!out.status.success());
+    assert!(String::from_utf8_lossy(&out.stderr).contains("/calico"));
+    assert!(!confd(&["-no-such-flag"]).status.success());
+}
