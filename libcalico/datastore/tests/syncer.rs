@@ -278,3 +278,28 @@ async fn an_etcd_that_lost_its_data_is_compared_not_trusted() {
     m.until(Duration::from_secs(5), "new a", |m| m.state[&format!("{SET}a")].contains("99.0.0.0/8")).await;
     m.until(Duration::from_secs(5), "no b", |m| !m.state.contains_key(&format!("{SET}b"))).await;
 }
+
+#[tokio::test]
+async fn what_upstream_stored_becomes_what_felix_calculates_with() {
+    let store = MemoryDatastore::new();
+    let dump: Vec<&str> =
+        include_str!("../../model/tests/data/etcd-dump.txt").lines().filter(|l| !l.is_empty()).collect();
+    for pair in dump.chunks(2) {
+        store.put_raw(pair[0], pair[1]);
+    }
+    let mut m = Mirror::new(felix_syncer(Arc::new(store)));
+    m.in_sync().await;
+    let keys: Vec<&str> = m
+        .state
+        .keys()
+        .map(|k| k.strip_prefix("/calico/v1/").unwrap_or(k))
+        .filter(|k| !k.starts_with("config/") && !k.contains("/workload/cni/"))
+        .collect();
+    let expected = include_str!("data/felix-keys.txt").lines().collect::<Vec<_>>();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/felix-keys.txt");
+        std::fs::write(path, keys.join("\n") + "\n").unwrap();
+        return;
+    }
+    assert_eq!(keys, expected);
+}

@@ -56,6 +56,11 @@ impl Connection {
         Self { config, clients, current: AtomicUsize::new(0) }
     }
 
+    /// All endpoints, for errors.
+    pub fn endpoints(&self) -> String {
+        self.config.endpoints.join(",")
+    }
+
     /// Calls one endpoint after the other until one answers.
     pub async fn call<T, F, Fut>(&self, subject: &str, retry: Retry, call: F) -> Result<T>
     where
@@ -95,10 +100,7 @@ impl Connection {
                 e => return Err(e),
             }
         }
-        Err(DatastoreError::Unreachable {
-            endpoints: self.config.endpoints.join(","),
-            reason: failures.join("; "),
-        })
+        Err(DatastoreError::Unreachable { endpoints: self.endpoints(), reason: failures.join("; ") })
     }
 
     /// The outer error is ours (timeout, configuration), the inner one etcd's.

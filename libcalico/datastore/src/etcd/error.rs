@@ -21,8 +21,9 @@ pub fn translate(endpoint: &str, subject: &str, error: &Error) -> DatastoreError
             Code::InvalidArgument | Code::FailedPrecondition if is_auth(s.message()) => {
                 DatastoreError::Unauthorized(s.message().to_owned())
             }
+            // Which revision it was is the caller's to add.
             Code::OutOfRange if s.message().contains("compacted") => {
-                DatastoreError::Compacted(Revision(subject.to_owned()))
+                DatastoreError::Compacted(Revision::default())
             }
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => unreachable(reason_of(s)),
             // What hyper and h2 report of a connection that broke arrives as Unknown or Internal with a source.

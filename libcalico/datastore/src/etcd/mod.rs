@@ -91,7 +91,11 @@ impl EtcdDatastore {
                             .await
                     }
                 })
-                .await?;
+                .await
+                .map_err(|e| match e {
+                    DatastoreError::Compacted(_) => DatastoreError::Compacted(revision(at)),
+                    e => e,
+                })?;
             if at == 0 {
                 at = response.header().map_or(0, etcd_client::ResponseHeader::revision);
             }

@@ -48,12 +48,14 @@ pub async fn start(
         })
         .await?;
     let (tx, rx) = mpsc::channel(BUFFER);
-    let reader = Reader { scope, from: from.clone(), malformed, tx };
+    let reader = Reader { endpoints: connection.endpoints(), scope, from: from.clone(), malformed, tx };
     tokio::spawn(reader.run(stream));
     Ok(rx)
 }
 
 struct Reader {
+    /// For errors.
+    endpoints: String,
     scope: Scope,
     from: Revision,
     malformed: Arc<MalformedLog>,
@@ -73,8 +75,8 @@ impl Reader {
                     Ok(false) => return,
                     Err(e) => break e,
                 },
-                Ok(None) => break unreachable("the server ended the watch"),
-                Err(e) => break error::translate("etcd", &self.scope.prefix(), &e),
+                Ok(None) => break self.unreachable("the server ended the watch"),
+                Err(e) => break error::translate(&self.endpoints, &self.scope.prefix(), &e),
             }
         };
         // The reader may have left meanwhile.
@@ -91,7 +93,7 @@ impl Reader {
                 reason if reason.contains("permission denied") => {
                     DatastoreError::Unauthorized(reason.to_owned())
                 }
-                reason => unreachable(reason),
+                reason => self.unreachable(reason),
             });
         }
         for event in response.events() {
@@ -127,8 +129,8 @@ impl Reader {
         }
         Some(WatchEvent::Set(key, value.map_err(DatastoreError::from)))
     }
-}
 
-fn unreachable(reason: &str) -> DatastoreError {
-    DatastoreError::Unreachable { endpoints: "etcd".to_owned(), reason: reason.to_owned() }
+    fn unreachable(&self, reason: &str) -> DatastoreError {
+        DatastoreError::Unreachable { endpoints: self.endpoints.clone(), reason: reason.to_owned() }
+    }
 }
