@@ -326,6 +326,8 @@ impl<'a> Lexer<'a> {
         }
         let dotted = run.split(':').next().unwrap_or("");
         let dotted = dotted.find("..").map_or(dotted, |i| dotted.get(..i).unwrap_or(dotted));
+        // A member may follow: `10.0.0.1.mask(8)`.
+        let dotted = dotted.trim_end_matches('.');
         if let Ok(address) = dotted.parse::<Ipv4Addr>() {
             self.take(dotted.len());
             return Some(IpAddr::V4(address));

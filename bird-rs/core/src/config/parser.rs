@@ -379,7 +379,7 @@ impl Parser {
     }
 
     fn table_statement(&mut self) -> Result<()> {
-        let family = if self.word("ipv4") { Family::Ipv4 } else { Family::Ipv6 };
+        let family = if self.at_word("ipv4") { Family::Ipv4 } else { Family::Ipv6 };
         self.next();
         if !self.word("table") {
             return self.unexpected("`table`");
