@@ -360,6 +360,11 @@ impl Retries {
         if !snapshot.forget(&key) {
             return Err(e.into());
         }
+        // A block that was to be made stands: other hosts are claiming too, and the next candidate of an old list is
+        // likely taken as well. One list is cheaper than three writes for each of them.
+        if matches!((&e, &key), (DatastoreError::AlreadyExists(_), Key::Block(_))) {
+            snapshot.forget_all_blocks();
+        }
         self.pause(&key).await
     }
 

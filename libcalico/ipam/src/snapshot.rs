@@ -251,6 +251,12 @@ impl Snapshot {
         self.affinities.remove(&cidr);
     }
 
+    /// The list of all blocks turned out to be old.
+    pub fn forget_all_blocks(&mut self) {
+        self.all_blocks_read = false;
+        self.blocks.clear();
+    }
+
     /// Someone else changed a key. False where it is none that a snapshot holds.
     pub fn forget(&mut self, key: &Key) -> bool {
         match key {

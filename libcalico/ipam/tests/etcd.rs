@@ -136,3 +136,37 @@ fn forty_hosts_that_assign_at_once_get_distinct_addresses() {
         assert!(state.allocated().is_empty());
     });
 }
+
+#[test]
+fn a_burst_on_one_host_ends_with_few_conflicts() {
+    const CALLERS: usize = 32;
+    let Some(etcd) = Etcd::start() else { return };
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    rt.block_on(async {
+        seed(&*etcd.store(), &["node-a"], &[("10.0.0.0/16", 26)]).await;
+        let started = Instant::now();
+        // Each caller has a connection of its own, as each call of the plugin has.
+        let tasks: Vec<_> = (0..CALLERS)
+            .map(|i| {
+                let client = IpamClient::new(etcd.store());
+                let request = AssignRequest {
+                    handle_id: Some(format!("h{i}")),
+                    ..AssignRequest::workload(Owner::host("node-a"))
+                };
+                tokio::spawn(async move { client.assign(&request).await.unwrap() })
+            })
+            .collect();
+        let (mut all, mut conflicts) = (BTreeSet::new(), Vec::new());
+        for t in tasks {
+            let a = t.await.unwrap();
+            assert!(all.insert(a.addresses[0].addr));
+            conflicts.push(a.conflicts);
+        }
+        conflicts.sort_unstable();
+        eprintln!("{CALLERS} callers on one host in {:?}: conflicts {conflicts:?}", started.elapsed());
+        assert!(conflicts[CALLERS - 1] < 60, "{conflicts:?}");
+        let state = State::read(&*etcd.store()).await;
+        state.check_at_rest();
+        assert_eq!((state.blocks.len(), state.claims.len()), (1, 1), "one block is enough for all of them");
+    });
+}
