@@ -23,7 +23,8 @@ const PLUGIN_DIR: &str = "/opt/cni/bin";
 const CNI_VERSION: &str = "1.0.0";
 
 /// The configuration an administrator would write for a node of an etcd cluster.
-pub fn conflist(node: &str, etcd_endpoints: &str) -> Value {
+pub fn conflist(node: &str, etcd_endpoints: &str, ipv6: bool) -> Value {
+    let assign_ipv6 = if ipv6 { "true" } else { "false" };
     json!({
         "name": "k8s-pod-network",
         "cniVersion": CNI_VERSION,
@@ -33,7 +34,7 @@ pub fn conflist(node: &str, etcd_endpoints: &str) -> Value {
             "datastore_type": "etcdv3",
             "etcd_endpoints": etcd_endpoints,
             "nodename": node,
-            "ipam": {"type": "calico-ipam"},
+            "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": assign_ipv6},
         }]
     })
 }
@@ -79,7 +80,10 @@ impl Lab {
     pub(crate) fn write_cni(&self, node: &Machine) -> Result<()> {
         let root = self.state().machine(&node.name);
         let endpoints = format!("http://{}:{ETCD_PORT}", self.infra_v4());
-        crate::state::write_json(&root.outside(CONFLIST), &conflist(&node.name, &endpoints))?;
+        crate::state::write_json(
+            &root.outside(CONFLIST),
+            &conflist(&node.name, &endpoints, self.config().ipv6),
+        )?;
         for plugin in ["calico", "calico-ipam"] {
             let link = root.outside(PLUGIN_DIR).join(plugin);
             std::os::unix::fs::symlink(self.program(plugin)?, &link)

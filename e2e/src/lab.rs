@@ -29,6 +29,8 @@ const TYPHA_HEALTH_PORT: u16 = 9098;
 pub const HOST_SERVE_PORT: u16 = 80;
 /// The pool pods get their addresses from.
 pub const POD_CIDR: &str = "10.65.0.0/16";
+/// The pool pods get their IPv6 addresses from.
+pub const POD_CIDR_V6: &str = "fd00:65::/48";
 
 /// What a lab runs, besides Typha. Looked for before anything is made.
 const PROGRAMS: [&str; 8] =
@@ -328,8 +330,9 @@ impl Lab {
                 ("CLUSTER_TYPE", "lab"),
                 ("IP", "autodetect"),
                 ("IP_AUTODETECTION_METHOD", "first-found"),
-                ("IP6", "none"),
-                ("FELIX_IPV6SUPPORT", "false"),
+                ("IP6", if self.config.ipv6 { "autodetect" } else { "none" }),
+                ("FELIX_IPV6SUPPORT", if self.config.ipv6 { "true" } else { "false" }),
+                ("CALICO_IPV6POOL_CIDR", if self.config.ipv6 { POD_CIDR_V6 } else { "none" }),
                 ("CALICO_IPV4POOL_CIDR", POD_CIDR),
                 ("CALICO_IPV4POOL_IPIP", "Never"),
                 ("CALICO_IPV4POOL_VXLAN", "Never"),

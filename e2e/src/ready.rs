@@ -126,16 +126,18 @@ impl Lab {
         if nodes < 2 {
             return Ok(0);
         }
+        let families = if self.config().ipv6 { 2 } else { 1 };
+        let wanted = (nodes - 1) * families;
         let mut ends = 0;
         for node in self.topology().nodes() {
             self.wait_daemon(&node.name, "calico-node", MESH_LIMIT, || {
                 Ok(match self.bgp(&node.name) {
-                    Ok((up, all)) if up + 1 >= nodes && up == all => {
+                    Ok((up, all)) if up >= wanted && up == all => {
                         ends += up;
                         Ok(())
                     }
                     Ok((up, all)) => {
-                        Err(format!("{up} of {} BGP sessions established ({all} configured)", nodes - 1))
+                        Err(format!("{up} of {wanted} BGP sessions established ({all} configured)"))
                     }
                     Err(e) => Err(e),
                 })

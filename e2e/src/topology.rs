@@ -52,6 +52,8 @@ pub struct LabConfig {
     pub datastore: Datastore,
     /// Typha instances on `infra`; with 0 every Felix watches the datastore itself.
     pub typha: usize,
+    /// Nodes and pods have IPv6 addresses too.
+    pub ipv6: bool,
     /// Mutual TLS between Typha and the nodes.
     pub typha_tls: bool,
     /// Folder of the built binaries; by default where the running program is.
@@ -71,6 +73,7 @@ impl LabConfig {
             dataplane: Dataplane::Nftables,
             datastore: Datastore::Etcd,
             typha: 1,
+            ipv6: false,
             typha_tls: false,
             bin_dir: None,
             node_env: Vec::new(),

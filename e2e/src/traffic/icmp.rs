@@ -5,7 +5,7 @@
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -53,8 +53,7 @@ impl EchoSocket {
 
 /// One echo; `TimedOut` when none came back.
 pub fn ping(to: IpAddr, limit: Duration) -> io::Result<()> {
-    let id = u16::try_from(std::process::id() & 0xffff).unwrap_or(1) ^ 0x5a5a;
-    let socket = EchoSocket::open(to, id)?;
+    let socket = EchoSocket::open(to, fresh_id())?;
     socket.send(1)?;
     let deadline = Instant::now() + limit;
     loop {
@@ -67,6 +66,13 @@ pub fn ping(to: IpAddr, limit: Duration) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// A new identifier for every echo: with one that was used before, connection tracking takes the request for part
+/// of a conversation that was allowed earlier.
+fn fresh_id() -> u16 {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    u16::try_from((nanos >> 6) & 0xffff).unwrap_or(1)
 }
 
 fn request(v4: bool, id: u16, sequence: u16) -> Vec<u8> {

@@ -93,6 +93,9 @@ pub struct UpArgs {
     /// Typha instances; with 0 every Felix watches the datastore itself
     #[arg(long, default_value_t = 1)]
     pub typha: usize,
+    /// Nodes and pods have IPv6 addresses beside their IPv4 ones
+    #[arg(long)]
+    pub ipv6: bool,
     /// Mutual TLS between Typha and the nodes, with certificates made for this lab
     #[arg(long)]
     pub typha_tls: bool,
@@ -110,6 +113,7 @@ impl From<UpArgs> for LabConfig {
             dataplane: args.dataplane,
             datastore: args.datastore,
             typha: args.typha,
+            ipv6: args.ipv6,
             typha_tls: args.typha_tls,
             bin_dir: args.bin_dir,
             ..Self::named(&args.lab.name)
