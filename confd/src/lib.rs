@@ -23,6 +23,7 @@ pub mod peers;
 pub mod render;
 pub mod run;
 pub mod settings;
+pub mod source;
 pub mod state;
 
 pub use context::Context;

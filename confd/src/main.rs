@@ -10,15 +10,18 @@ use confd::control::ControlSocket;
 use confd::output::Check;
 use confd::render::Renderer;
 use confd::run::{Options, run};
-use confd::{NodeSettings, go_flags};
+use confd::{NodeSettings, go_flags, source};
 use libcalico_datastore::syncer::bgp_syncer;
 use libcalico_datastore::{ClientConfig, DatastoreError, config::parse_endpoints, connect};
+use libcalico_model::SyncerEvent;
 use libcalico_telemetry::{Severity, init_logging};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Renders the BGP daemon's configuration from the datastore and reloads the daemon.
 ///
-/// The datastore comes from DATASTORE_TYPE, ETCD_ENDPOINTS and upstream's other variables. NODENAME says whose file is
+/// Updates come from Typha where CONFD_TYPHAADDR or FELIX_TYPHAADDR is set, else from the datastore that DATASTORE_TYPE,
+/// ETCD_ENDPOINTS and upstream's other variables say. NODENAME says whose file is
 /// made. CALICO_ROUTER_ID is an address, or "hash". Flags may have one dash or two.
 #[derive(Debug, Parser)]
 #[command(name = "confd", version)]
@@ -86,8 +89,7 @@ async fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = NodeSettings::from_lookup(|name| std::env::var(name).ok())?;
     let node_name = node_name()?;
     let renderer = Renderer::with_overrides(Some(&arguments.confdir.join("templates")))?;
-    let config = client_config(arguments).context("datastore")?;
-    let store = connect(&config).await.context("datastore")?;
+    let events = events(arguments, &node_name).await?;
     let control_socket = (!arguments.control_socket.is_empty() && !arguments.noop)
         .then(|| ControlSocket::new(Path::new(&arguments.control_socket)));
     let options = Options {
@@ -100,7 +102,6 @@ async fn start(arguments: &Arguments) -> anyhow::Result<()> {
         noop: arguments.noop,
     };
     tracing::info!(node = node_name, file = %options.file.display(), check = ?options.check, "starting");
-    let events = bgp_syncer(store, Some(&node_name));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -108,6 +109,18 @@ async fn start(arguments: &Arguments) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// Typha, unless the command line says where the datastore is.
+async fn events(arguments: &Arguments, node_name: &str) -> anyhow::Result<mpsc::Receiver<SyncerEvent>> {
+    let said = !arguments.node.is_empty() || arguments.calicoconfig.is_some();
+    if let Some(typha) = source::typha_config(|name| std::env::var(name).ok(), node_name)?.filter(|_| !said) {
+        tracing::info!(addresses = ?typha.addresses, "updates come from Typha");
+        return Ok(source::follow_typha(typha)?);
+    }
+    let config = client_config(arguments).context("datastore")?;
+    tracing::info!("updates come straight from the datastore");
+    Ok(bgp_syncer(connect(&config).await.context("datastore")?, Some(node_name)))
 }
 
 fn client_config(arguments: &Arguments) -> Result<ClientConfig, DatastoreError> {
