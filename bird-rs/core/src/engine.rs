@@ -191,6 +191,7 @@ impl Engine {
         for id in order {
             self.refresh_direct(id);
             self.refresh_static(id);
+            self.check_link(id);
         }
     }
 

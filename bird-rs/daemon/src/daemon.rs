@@ -23,7 +23,7 @@ use crate::monitor::News;
 use crate::netlink::Netlink;
 use crate::record::Recorder;
 use crate::timers::Timers;
-use crate::{control, monitor, socket, source};
+use crate::{control, logging, monitor, socket, source};
 
 /// Events that may wait for the engine; their senders wait when it is full.
 const QUEUE: usize = 1024;
@@ -89,6 +89,7 @@ impl Clock {
 /// When it cannot start: the configuration is not valid, or the control socket cannot be opened.
 pub async fn run(args: &Args) -> Result<()> {
     let (source, config) = source::check(&args.config).map_err(|e| anyhow!("{e}"))?;
+    logging::init(args, &config.log)?;
     let clock = Clock::new();
     let options = Options {
         recover: args.recover,

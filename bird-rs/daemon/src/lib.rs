@@ -25,6 +25,5 @@ mod timers;
 
 pub use control::greeting;
 pub use daemon::run;
-pub use logging::init as init_logging;
 pub use record::replay;
 pub use source::{check, load};

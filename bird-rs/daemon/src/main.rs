@@ -17,7 +17,6 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
-    bird_rs::init_logging(args.debug, args.debug_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(bird_rs::run(&args))
 }

@@ -67,9 +67,13 @@ pub fn replay(path: &Path, out: &mut dyn Write) -> Result<()> {
     for (number, line) in lines.enumerate() {
         let (now, event): (Time, Event) =
             serde_json::from_str(&line?).with_context(|| format!("line {} is no event", number + 2))?;
-        writeln!(out, "{} {event:?}", now.0)?;
-        for action in engine.step(now, event) {
-            writeln!(out, "    {action:?}")?;
+        let written = writeln!(out, "{} {event:?}", now.0).and_then(|()| {
+            engine.step(now, event).iter().try_for_each(|action| writeln!(out, "    {action:?}"))
+        });
+        match written {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
         }
     }
     Ok(())

@@ -324,3 +324,43 @@ fn a_next_hop_behind_a_router_resolves_to_its_gateway() {
     lab.routers[0].exec("ip route replace 10.50.0.0/16 via 10.99.0.7");
     wait("it follows", 6, || lab.routers[0].routes().contains("10.65.2.0/26 via 10.99.0.7"));
 }
+
+#[test]
+fn a_recording_replays_to_the_same_actions() {
+    if !can_run() {
+        return;
+    }
+    let mut lab = Lab::new(&[Ours, Debian]);
+    let file = lab.routers[0].dir.join("events");
+    let name = file.to_str().expect("a path in ASCII").to_owned();
+    lab.routers[0].start(&(base(1) + &blocks(1) + &session(1, 2, "")), &["--record", &name]);
+    lab.routers[1].start(&(base(2) + &blocks(2) + &session(2, 1, "")), &[]);
+    wait("the route", 15, || lab.routers[0].routes().contains("10.65.2.0/26"));
+    lab.routers[0].terminate();
+    let replay = || {
+        let mut out = Vec::new();
+        bird_rs::replay(&file, &mut out).expect("the recording can be replayed");
+        String::from_utf8(out).expect("text")
+    };
+    let text = replay();
+    assert_eq!(text, replay());
+    assert!(text.contains("Add(KernelRoute { prefix: 10.65.2.0/26, metric: 1024, protocol: 12"), "{text}");
+}
+
+#[test]
+fn a_directly_connected_neighbor_is_lost_with_its_interface() {
+    if !can_run() {
+        return;
+    }
+    let mut lab = Lab::new(&[Ours, Debian]);
+    let direct = |text: String| text.replace("multihop;", "direct;");
+    let ours = session(1, 2, "").replace("neighbor 10.99.0.2 as 64512", "neighbor 10.99.0.2 as 65002");
+    let theirs = session(2, 1, "local as 65002;");
+    lab.routers[0].start(&direct(base(1) + &blocks(1) + &ours), &[]);
+    lab.routers[1].start(&direct(base(2) + &blocks(2) + &theirs), &[]);
+    wait("the route", 15, || lab.routers[0].routes().contains("10.65.2.0/26"));
+    lab.routers[0].exec("ip link set eth0 down");
+    wait("the session is gone", 3, || !lab.routers[0].established("to2"));
+    lab.routers[0].exec("ip link set eth0 up");
+    wait("the route is back", 20, || lab.routers[0].routes().contains("10.65.2.0/26"));
+}

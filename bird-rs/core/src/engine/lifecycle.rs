@@ -196,6 +196,24 @@ impl Engine {
 
     // --- connections ---
 
+    /// Ends the session with a directly connected neighbour whose link is gone: waiting for the hold timer would
+    /// send packets nowhere.
+    pub(crate) fn check_link(&mut self, id: ProtoId) {
+        let Some(bgp) = self.bgp(id) else { return };
+        let config = &bgp.session.config().bgp;
+        if config.hops().is_some() || bgp.session.negotiated.is_none() {
+            return;
+        }
+        let up = match &config.interface {
+            Some(name) => self.interfaces.by_name(name).is_some_and(crate::interface::Interface::is_up),
+            None => self.interfaces.neighbor(config.neighbor).is_some(),
+        };
+        if !up {
+            tracing::info!(protocol = %self.name(id), "the link to the neighbor is gone");
+            self.restart_instance(id, cease::RESET);
+        }
+    }
+
     pub(crate) fn incoming(&mut self, conn: ConnId, local: IpAddr, port: u16, remote: IpAddr) {
         let found = self.order.iter().copied().find(|id| {
             self.bgp(*id).is_some_and(|bgp| {

@@ -80,33 +80,39 @@ impl Table {
         new: Option<Route>,
     ) -> (bool, bool) {
         let is_it = |r: &Route| r.origin.proto == proto && r.path_id == path_id;
-        let mut routes = self.nets.remove(&prefix).unwrap_or_default();
-        let old = routes.iter().position(is_it);
-        let had = old.is_some();
-        if let (Some(old), Some(new)) = (old.and_then(|i| routes.get_mut(i)), new.as_ref())
-            && old.same_as(new)
-        {
-            old.stale = new.stale;
-            self.nets.insert(prefix, routes);
-            return (true, false);
-        }
-        if let Some(i) = old {
-            routes.swap_remove(i);
-            self.routes -= 1;
-        }
-        let changed = had || new.is_some();
-        if let Some(new) = new {
-            routes.push(new);
+        let Some(routes) = self.nets.get_mut(&prefix) else {
+            let Some(new) = new else { return (false, false) };
+            self.nets.insert(prefix, vec![new]);
             self.routes += 1;
-        }
-        if !routes.is_empty() {
-            best::order(&mut routes);
-            self.nets.insert(prefix, routes);
-        }
-        if changed {
             self.dirty.insert(prefix);
+            return (false, true);
+        };
+        let old = routes.iter().position(is_it);
+        match (old.and_then(|i| routes.get_mut(i)), new) {
+            (None, None) => return (false, false),
+            (Some(old), Some(new)) if old.same_as(&new) => {
+                old.stale = new.stale;
+                return (true, false);
+            }
+            (Some(old), Some(new)) => *old = new,
+            (None, Some(new)) => {
+                routes.push(new);
+                self.routes += 1;
+            }
+            (Some(_), None) => {
+                if let Some(i) = old {
+                    routes.swap_remove(i);
+                }
+                self.routes -= 1;
+            }
         }
-        (had, changed)
+        if routes.is_empty() {
+            self.nets.remove(&prefix);
+        } else {
+            best::order(routes);
+        }
+        self.dirty.insert(prefix);
+        (old.is_some(), true)
     }
 
     /// Applies a change to all routes of a protocol: `None` from `change` removes a route. Returns how many went.
