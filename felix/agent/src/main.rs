@@ -67,6 +67,7 @@ fn run(file: &Path, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let mut local = Raw::default();
     local.read_file(file)?;
     local.set_environment(std::env::vars());
+    local.warn_of_names();
     let machine = nix::unistd::gethostname().context("this machine's name")?.to_string_lossy().into_owned();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Felix starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

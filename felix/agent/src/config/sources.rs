@@ -107,9 +107,8 @@ impl Raw {
         })
     }
 
-    /// Works out every parameter. Unknown names, names of features that are absent here and replaced values warn.
+    /// Works out every parameter. Values that are replaced warn.
     pub fn resolve(&self) -> Result<Resolved, ConfigError> {
-        self.warn_of_names();
         let mut values = BTreeMap::new();
         for param in PARAMS {
             values.insert(param.name, self.effective(param)?);
@@ -145,7 +144,8 @@ impl Raw {
         }
     }
 
-    fn warn_of_names(&self) {
+    /// Warns of unknown names, and of parameters of features that are absent here, in the file and the environment.
+    pub fn warn_of_names(&self) {
         for source in SOURCES {
             for name in self.by_source.get(&(source as u8)).into_iter().flat_map(BTreeMap::keys) {
                 match PARAMS.iter().find(|p| p.name.eq_ignore_ascii_case(name)) {

@@ -42,6 +42,11 @@ impl DesiredRoutes {
         }
     }
 
+    /// What is to stand: destination and interface.
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &str)> {
+        self.routes.iter().map(|(dst, i)| (*dst, &**i))
+    }
+
     /// The interface came up or changed: its routes are written again.
     pub fn touch(&mut self, interface: &str) {
         for (dst, _) in self.routes.iter().filter(|(_, i)| ***i == *interface) {
