@@ -44,7 +44,7 @@ pub struct Config {
     /// This node's name.
     pub hostname: String,
     pub route_source: RouteSource,
-    /// `IpInIpEnabled`, `VXLANEnabled`: override what the pools say.
+    /// `IpInIpEnabled`, `VXLANEnabled`: override what the pools say, for IPv4.
     pub ipip_enabled: Option<bool>,
     pub vxlan_enabled: Option<bool>,
 }
@@ -198,7 +198,7 @@ impl CalcGraph {
         let now = Encapsulation {
             ipip: self.config.ipip_enabled.unwrap_or_else(|| any(&|p| v4(p) && on(&p.ipip_mode))),
             vxlan: self.config.vxlan_enabled.unwrap_or_else(|| any(&|p| v4(p) && on(&p.vxlan_mode))),
-            vxlan_v6: self.config.vxlan_enabled.unwrap_or_else(|| any(&|p| !v4(p) && on(&p.vxlan_mode))),
+            vxlan_v6: any(&|p| !v4(p) && on(&p.vxlan_mode)),
         };
         if self.encapsulation.replace(now) != Some(now) {
             out.push(Message::EncapsulationUpdate(now));

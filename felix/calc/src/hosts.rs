@@ -92,8 +92,12 @@ fn addr(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| text.parse::<IpNet>().ok().map(|n| n.addr()))
 }
 
+/// Configuration values of a node that say where its tunnels end.
+const TUNNEL_SETTINGS: [&str; 4] =
+    ["IPv4VXLANTunnelAddr", "IPv6VXLANTunnelAddr", "VXLANTunnelMACAddr", "VXLANTunnelMACAddrV6"];
+
 /// Tunnel settings of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Tunnel {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
@@ -128,14 +132,16 @@ impl Hosts {
 
     /// Takes a node's configuration value; those that are not about tunnels are ignored.
     pub fn set_config(&mut self, host: &str, name: &str, value: Option<&str>) {
+        if !TUNNEL_SETTINGS.contains(&name) {
+            return;
+        }
         let value = value.map(str::trim).filter(|v| !v.is_empty());
         let tunnel = self.tunnels.entry(host.to_owned()).or_default();
         match name {
             "IPv4VXLANTunnelAddr" => tunnel.v4 = value.and_then(|v| v.parse().ok()),
             "IPv6VXLANTunnelAddr" => tunnel.v6 = value.and_then(|v| v.parse().ok()),
             "VXLANTunnelMACAddr" => tunnel.mac = value.map(str::to_owned),
-            "VXLANTunnelMACAddrV6" => tunnel.mac_v6 = value.map(str::to_owned),
-            _ => return,
+            _ => tunnel.mac_v6 = value.map(str::to_owned),
         }
         self.stale.insert(host.to_owned());
     }

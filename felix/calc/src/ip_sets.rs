@@ -338,7 +338,7 @@ impl IpSets {
         for net in members.iter().filter_map(as_net).filter(|n| !is_host_net(*n)) {
             add_wide(&mut wide, net);
         }
-        members.sort_unstable();
+        sort_members(&mut members);
         members.dedup();
         if !wide.is_empty() {
             // Sorted by address, then length: what covers a network stands before it.
@@ -380,6 +380,19 @@ fn members_of(spec: &SetSpec, nets: &[IpNet], ports: &[NamedPort]) -> Vec<IpSetM
         }
         SetSpec::Service { .. } => Vec::new(),
     }
+}
+
+/// By family, address and length, as `IpSetMember` is ordered: comparing numbers is several times as fast as
+/// comparing the bytes of addresses, and there may be hundreds of thousands.
+fn sort_members(members: &mut [IpSetMember]) {
+    members.sort_unstable_by_key(|m| match m {
+        IpSetMember::Net(IpNet::V4(n)) => (0, u128::from(u32::from(n.addr())), n.prefix_len(), 0),
+        IpSetMember::Net(IpNet::V6(n)) => (1, u128::from(n.addr()), n.prefix_len(), 0),
+        IpSetMember::IpPort(std::net::IpAddr::V4(a), proto, port) => {
+            (2, u128::from(u32::from(*a)), *proto, *port)
+        }
+        IpSetMember::IpPort(std::net::IpAddr::V6(a), proto, port) => (3, u128::from(*a), *proto, *port),
+    });
 }
 
 fn as_net(member: &IpSetMember) -> Option<IpNet> {

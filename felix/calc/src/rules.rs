@@ -46,6 +46,8 @@ pub enum RuleError {
 #[derive(Default)]
 pub struct SelectorCache {
     known: HashMap<String, Weak<Selector>>,
+    /// At this size those that nobody has any more are dropped.
+    sweep_at: usize,
 }
 
 impl SelectorCache {
@@ -60,8 +62,9 @@ impl SelectorCache {
             reason: e.to_string(),
         })?;
         let selector = Arc::new(selector);
-        if self.known.len() == self.known.capacity() {
+        if self.known.len() >= self.sweep_at {
             self.known.retain(|_, s| s.strong_count() > 0);
+            self.sweep_at = 2 * self.known.len() + 64;
         }
         self.known.insert(text.to_owned(), Arc::downgrade(&selector));
         Ok(selector)
