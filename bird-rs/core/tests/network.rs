@@ -272,3 +272,20 @@ fn a_big_table_goes_over_in_batches_and_is_withdrawn_again() {
     sim.run(5);
     assert_eq!(sim.routes(1).len(), 2);
 }
+
+#[test]
+fn a_recovery_with_nothing_in_the_kernel_is_over_at_once() {
+    let mut sim = Sim::new(2);
+    sim.start_with(1, &(base(1) + &session(1, 2, "")), true);
+    sim.run(1);
+    assert!(!sim.ask(1, "show status").contains("recovery"));
+    sim.kill(1);
+    sim.start_with(1, &(base(1) + &session(1, 2, "")), true);
+    sim.run(200);
+    assert!(
+        sim.ask(1, "show status").contains("Graceful restart recovery in progress"),
+        "a neighbor is missing"
+    );
+    sim.run(50);
+    assert!(!sim.ask(1, "show status").contains("recovery"), "the wait is over");
+}

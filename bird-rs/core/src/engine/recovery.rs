@@ -19,11 +19,13 @@ const SETTLE_SECS: u64 = 5;
 pub(crate) struct Recovery {
     active: bool,
     announced: bool,
+    /// Routes of ours stood in the kernel when it was read first.
+    found: bool,
 }
 
 impl Recovery {
     pub fn new(active: bool) -> Self {
-        Self { active, announced: false }
+        Self { active, announced: false, found: false }
     }
 
     pub fn is_active(self) -> bool {
@@ -34,6 +36,7 @@ impl Recovery {
 impl Engine {
     /// Routes of ours stand in the kernel though we have only just begun: somebody stopped us.
     pub(crate) fn discover_restart(&mut self) {
+        self.recovery.found = true;
         if !self.recovery.active {
             self.recovery.active = true;
             self.begin_recovery();
@@ -60,10 +63,19 @@ impl Engine {
         if !self.recovery.active || !self.recovery.announced {
             return;
         }
+        let mut kernels = 0;
         let kernel_read = self.instances.values().all(|i| match &i.kind {
-            Kind::Kernel(kernel) => kernel.scanned || i.disabled,
+            Kind::Kernel(kernel) => {
+                kernels += 1;
+                kernel.scanned || i.disabled
+            }
             _ => true,
         });
+        if kernel_read && kernels > 0 && !self.recovery.found {
+            // `-R` on a machine that never had routes of ours, or has booted: nobody has anything to wait for.
+            self.end_recovery("the kernel has no routes of ours");
+            return;
+        }
         let now = self.now;
         let waiting = self.instances.values().any(|instance| match &instance.kind {
             Kind::Bgp(bgp) if !instance.disabled => {
