@@ -10,8 +10,8 @@
 //!
 //! One thread runs the calculation with everything that waits (tokio, current thread), one the dataplane. Always holds:
 //! messages are asked for as soon as no further update waits; nothing reaches the dataplane before the datastore is in
-//! sync; a configuration that cannot change live begins a new session in place: the old rules stand until the new
-//! dataplane has compared them with what it wants.
+//! sync; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
+//! datastore is in sync again, and the new one then writes what differs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub struct Felix {
     log: LogHandle,
     started: Instant,
     questions: Option<mpsc::Receiver<Question>>,
+    /// The dataplane of the session before: it goes on until the new one is in sync.
+    previous: Option<DataplaneThread>,
 }
 
 /// How a session ended.
@@ -86,7 +88,7 @@ impl Felix {
     /// `local`: parameters of file and environment.
     #[must_use]
     pub fn new(local: Raw, machine: String, record: Option<PathBuf>, log: LogHandle) -> Self {
-        Self { local, machine, record, log, started: Instant::now(), questions: None }
+        Self { local, machine, record, log, started: Instant::now(), questions: None, previous: None }
     }
 
     fn effective(&self, datastore: &ConfigUpdate) -> Result<Effective, ConfigError> {
@@ -143,8 +145,10 @@ impl Felix {
         let effective = self.effective(datastore)?;
         let mut session = Session::start(self, effective).await?;
         let mut questions = self.questions.take();
+        session.previous = self.previous.take();
         let end = session.run(self, &mut questions).await;
         self.questions = questions;
+        self.previous = session.dataplane.take().or(session.previous.take());
         end
     }
 }
@@ -159,6 +163,7 @@ struct Session {
     metrics: Metrics,
     servers: Vec<HttpServer>,
     dataplane: Option<DataplaneThread>,
+    previous: Option<DataplaneThread>,
     in_sync: bool,
     out: Vec<Message>,
 }
@@ -186,6 +191,7 @@ impl Session {
             recorder,
             servers: Vec::new(),
             dataplane: None,
+            previous: None,
             in_sync: false,
             out: Vec::new(),
         };
@@ -318,6 +324,8 @@ impl Session {
             if !self.effective.config.nftables {
                 return Err(RunError::NoBackend);
             }
+            // Two must not write at a time; the rules stand meanwhile.
+            drop(self.previous.take());
             let (health, metrics) = (self.health.clone(), self.metrics.clone());
             let config = Arc::new(self.effective.config.dataplane.clone());
             self.dataplane = Some(DataplaneThread::start(config, health, metrics, felix.started)?);
@@ -379,6 +387,7 @@ fn set_severity(log: &LogHandle, config: &Config) {
 }
 
 /// The dataplane's thread. Dropping it ends the thread and waits for it; rules stay.
+#[derive(Debug)]
 struct DataplaneThread {
     handle: Handle,
     thread: Option<std::thread::JoinHandle<()>>,

@@ -132,6 +132,8 @@ pub struct Config {
     pub device_route_source_v6: Option<Ipv6Addr>,
     /// Routes of other protocols on workload interfaces are removed too.
     pub remove_external_routes: bool,
+    /// Routes are left to someone else.
+    pub route_sync_disabled: bool,
     pub ip_forwarding: bool,
     /// Endpoints may name further source addresses (`WorkloadSourceSpoofing: Any`).
     pub workload_source_spoofing: bool,
@@ -176,6 +178,7 @@ impl Default for Config {
             device_route_source: None,
             device_route_source_v6: None,
             remove_external_routes: true,
+            route_sync_disabled: false,
             ip_forwarding: true,
             workload_source_spoofing: false,
             tables_refresh: Duration::from_secs(180),

@@ -169,6 +169,8 @@ fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
         IpAddr::V4(_) => None,
     });
     c.remove_external_routes = r.bool("RemoveExternalRoutes").unwrap_or(true);
+    c.route_sync_disabled = r.bool("RouteSyncDisabled") == Some(true);
+    c.workload_source_spoofing = r.text("WorkloadSourceSpoofing") == "Any";
     c.ip_forwarding = r.text("IPForwarding") != "Disabled";
     c.tables_refresh = r.duration("NftablesRefreshInterval");
     c.routes_refresh = r.duration("RouteRefreshInterval");

@@ -38,7 +38,10 @@ impl DesiredRoutes {
             None => self.routes.remove(&dst),
         };
         if interface.is_some() || old.is_some() {
-            self.dirty.entry(dst).or_insert(old);
+            let leaves = self.dirty.entry(dst).or_default();
+            if leaves.is_none() {
+                *leaves = old;
+            }
         }
     }
 
@@ -118,6 +121,10 @@ impl RouteDriver {
         interfaces: &Interfaces,
         now: Instant,
     ) -> io::Result<RouteOutcome> {
+        if self.config.route_sync_disabled {
+            desired.dirty.clear();
+            return Ok(RouteOutcome::default());
+        }
         self.seen.retain(|index, _| interfaces.by_index(*index).is_some());
         let before = self.seen.len();
         for i in interfaces.all().filter(|i| self.config.is_workload_interface(&i.name)) {
@@ -235,5 +242,25 @@ fn keep_first(first: &mut Option<io::Error>, result: io::Result<()>, dst: IpNet)
     }
     if first.is_none() {
         *first = Some(io::Error::new(e.kind(), format!("route {dst}: {e}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_remembers_the_interface_that_the_kernel_has() {
+        let (a, b): (Arc<str>, Arc<str>) = ("calia".into(), "calib".into());
+        let dst: IpNet = "10.0.0.1/32".parse().unwrap();
+        let mut d = DesiredRoutes::default();
+        d.set(dst, Some(&a));
+        d.dirty.clear();
+        // Touched first, then moved twice, then gone: what stands in the kernel is still the first.
+        d.touch("calia");
+        d.set(dst, Some(&b));
+        d.set(dst, None);
+        assert_eq!(d.dirty.get(&dst), Some(&Some(a)));
+        assert_eq!(d.iter().count(), 0);
     }
 }
