@@ -75,27 +75,31 @@ pub struct Found {
 }
 
 struct Stat {
+    /// Of the first thread.
+    zombie: bool,
     name: String,
     parent: i32,
     start_time: u64,
 }
 
+/// What `/proc` says of a process; none when it has ended. A killed process's first thread may be a zombie while
+/// others still hold its sockets: only with the last of them has it ended.
 fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let stat = parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let others = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) > 1;
+    (!stat.zombie || others()).then_some(stat)
 }
 
-/// Reads `/proc/PID/stat`; none for zombies. The name may hold spaces and brackets, so fields are counted from
-/// the last closing bracket.
+/// Reads `/proc/PID/stat`. The name may hold spaces and brackets, so fields are counted from the last closing
+/// bracket.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (head, tail) = text.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = tail.split_whitespace().collect();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
-    }
+    let zombie = matches!(*fields.first()?, "Z" | "X");
     // `tail` begins at field 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some(Stat { name, parent: i32::try_from(field(4)?).ok()?, start_time: field(22)? })
+    Some(Stat { zombie, name, parent: i32::try_from(field(4)?).ok()?, start_time: field(22)? })
 }
 
 /// All processes whose network namespace is one of `namespaces`, by namespace. The calling process is left out.
@@ -127,9 +131,16 @@ pub fn find_in(namespaces: &[String]) -> Result<HashMap<String, Vec<Found>>> {
     Ok(found)
 }
 
+/// The network namespace of a process's first thread that still has one: a zombie has none.
 fn netns_inode_of(pid: i32) -> Option<u64> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    let inode = |dir: std::path::PathBuf| -> Option<u64> {
+        let link = fs::read_link(dir.join("ns/net")).ok()?;
+        link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    };
+    inode(format!("/proc/{pid}").into()).or_else(|| {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        threads.filter_map(|thread| inode(thread.ok()?.path())).next()
+    })
 }
 
 fn rss_bytes(pid: i32) -> u64 {
@@ -188,8 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_counts_as_gone() {
-        assert!(parse_stat("42 (x) Z 7 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0").is_none());
+    fn a_zombie_is_told_from_a_living_process_and_garbage_is_nothing() {
+        assert!(
+            parse_stat("42 (x) Z 7 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0").unwrap().zombie
+        );
+        assert!(
+            !parse_stat("42 (x) R 7 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0").unwrap().zombie
+        );
         assert!(parse_stat("garbage").is_none());
         assert!(parse_stat("").is_none());
     }
