@@ -47,11 +47,11 @@ fn a_session_lives_on_keepalives_and_dies_without() {
     let mut sim = pair();
     sim.run(100);
     assert_eq!(sim.established(1), 1);
-    sim.nodes[1].deaf = true;
+    sim.set_deaf(2, true);
     sim.run(10);
     assert!(sim.ask(1, "show protocols").contains("Hold timer expired"));
     assert_eq!(sim.routes(1), ["10.65.1.0/26 blackhole"]);
-    sim.nodes[1].deaf = false;
+    sim.set_deaf(2, false);
     sim.run(20);
     assert_eq!(sim.established(1), 1);
 }

@@ -31,6 +31,9 @@ const QUEUE: usize = 1024;
 /// How long after a failed `listen` the next try comes.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
+/// News of routes are followed by a scan, at most this share of the time is spent on them: one part in so many.
+const SCAN_SHARE: u32 = 10;
+
 /// What reaches the main loop.
 pub(crate) enum Input {
     Event(Event),
@@ -48,6 +51,10 @@ struct Daemon {
     next_accepted: u64,
     listeners: Listeners,
     listen_retry: Option<Instant>,
+    /// When kernel tables are to be read because of news.
+    scan_due: Option<Instant>,
+    /// Before this, no scan because of news: with millions of routes a scan takes its time.
+    scan_not_before: Instant,
     netlink: Netlink,
     /// Kernel tables that were asked for: those news concern.
     tables: Vec<(u32, bool)>,
@@ -116,6 +123,8 @@ pub async fn run(args: &Args) -> Result<()> {
         next_accepted: ConnId::ACCEPTED,
         listeners: Listeners::default(),
         listen_retry: None,
+        scan_due: None,
+        scan_not_before: Instant::now(),
         netlink: Netlink::new().context("cannot talk to the kernel")?,
         tables: Vec::new(),
         events,
@@ -145,7 +154,7 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt())?;
         while !self.exit {
             let next = self.timers.next().map(|at| self.clock.instant(at));
-            let next = [next, self.listen_retry].into_iter().flatten().min();
+            let next = [next, self.listen_retry, self.scan_due].into_iter().flatten().min();
             let timer = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -174,6 +183,15 @@ impl Daemon {
         if self.listen_retry.is_some_and(|at| at <= Instant::now()) {
             let complete = self.listeners.retry(&self.events);
             self.listen_retry = (!complete).then(|| Instant::now() + LISTEN_RETRY);
+        }
+        if self.scan_due.is_some_and(|at| at <= Instant::now()) {
+            self.scan_due = None;
+            let begin = Instant::now();
+            for (table, ipv6) in self.tables.clone() {
+                self.scan_kernel(table, ipv6);
+            }
+            self.drain();
+            self.scan_not_before = Instant::now() + begin.elapsed() * SCAN_SHARE;
         }
         let now = self.clock.now();
         while let Some(timer) = self.timers.expired(now) {
@@ -204,9 +222,7 @@ impl Daemon {
                 }
                 if news.interfaces || news.routes {
                     // The kernel drops routes of an interface that goes down without a word for each.
-                    for (table, ipv6) in self.tables.clone() {
-                        self.scan_kernel(table, ipv6);
-                    }
+                    self.scan_due = Some(self.scan_not_before.max(Instant::now()));
                 }
                 self.drain();
             }

@@ -26,8 +26,8 @@ pub struct Node {
     timers: HashMap<Timer, Time>,
     listening: bool,
     number: u8,
-    /// Packets to this node vanish.
-    pub deaf: bool,
+    /// Packets to and from this node wait.
+    deaf: bool,
 }
 
 pub struct Sim {
@@ -39,6 +39,8 @@ pub struct Sim {
     /// Both ends of every connection.
     peers: HashMap<(usize, ConnId), (usize, ConnId)>,
     next_accepted: u64,
+    /// Packets of deaf nodes: TCP sends them again once they get through.
+    held: Vec<(usize, Event)>,
 }
 
 fn interfaces(number: u8) -> Vec<Interface> {
@@ -83,6 +85,7 @@ impl Sim {
             sequence: 0,
             peers: HashMap::new(),
             next_accepted: ConnId::ACCEPTED,
+            held: Vec::new(),
         }
     }
 
@@ -117,6 +120,9 @@ impl Sim {
         self.nodes[index].engine = None;
         self.nodes[index].timers.clear();
         self.nodes[index].listening = false;
+        // What was on its way to the dead one does not reach its successor.
+        self.events.retain(|_, (node, _)| *node != index);
+        self.held.retain(|(node, _)| *node != index);
         let ends: Vec<_> =
             self.peers.iter().filter(|(end, _)| end.0 == index).map(|(a, b)| (*a, *b)).collect();
         for (mine, theirs) in ends {
@@ -127,6 +133,20 @@ impl Sim {
                 LATENCY,
                 Event::Closed { conn: theirs.1, reason: "Connection closed".into() },
             );
+        }
+    }
+
+    /// An UPDATE with this body reaches a node on each of its connections.
+    pub fn garbage(&mut self, number: usize, body: &[u8]) {
+        let mut message = vec![0xff; 16];
+        message.extend(u16::try_from(19 + body.len()).expect("short").to_be_bytes());
+        message.push(2);
+        message.extend(body);
+        let mut conns: Vec<ConnId> =
+            self.peers.keys().filter(|(n, _)| *n == number - 1).map(|(_, c)| *c).collect();
+        conns.sort();
+        for conn in conns {
+            self.feed(number, Event::Received { conn, message: message.clone() });
         }
     }
 
@@ -146,11 +166,13 @@ impl Sim {
             Action::Connect(conn, connect) => self.connect(index, conn, connect.remote, connect.local),
             Action::Tune(..) => {}
             Action::Send(conn, data) => {
-                if let Some(&(peer, other)) = self.peers.get(&(index, conn))
-                    && !self.nodes[peer].deaf
-                    && !self.nodes[index].deaf
-                {
-                    self.later(peer, LATENCY, Event::Received { conn: other, message: data.to_vec() });
+                if let Some(&(peer, other)) = self.peers.get(&(index, conn)) {
+                    let event = Event::Received { conn: other, message: data.to_vec() };
+                    if self.nodes[peer].deaf || self.nodes[index].deaf {
+                        self.held.push((peer, event));
+                    } else {
+                        self.later(peer, LATENCY, event);
+                    }
                 }
             }
             Action::NotifyWritable(conn) => self.later(index, 10, Event::Writable { conn }),
@@ -227,6 +249,16 @@ impl Sim {
             Event::Incoming { conn: other, local: remote, port: 179, remote: local },
         );
         self.later(index, LATENCY, Event::Connected { conn, local });
+    }
+
+    /// Cuts a node off, or lets packets through again.
+    pub fn set_deaf(&mut self, number: usize, deaf: bool) {
+        self.nodes[number - 1].deaf = deaf;
+        if self.nodes.iter().all(|n| !n.deaf) {
+            for (node, event) in std::mem::take(&mut self.held) {
+                self.later(node, LATENCY, event);
+            }
+        }
     }
 
     /// Lets time pass.
