@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::etcd::EtcdDatastore;
+use crate::kubernetes::{KubernetesConfig, KubernetesDatastore};
 use crate::{Datastore, DatastoreError, Result};
 
 /// Where upstream's calicoctl looks for its configuration.
@@ -92,9 +93,10 @@ impl Default for EtcdConfig {
 pub struct ClientConfig {
     pub datastore_type: DatastoreType,
     pub etcd: EtcdConfig,
+    pub kubernetes: KubernetesConfig,
 }
 
-/// The file: `kind: CalicoAPIConfig`. Fields of the Kubernetes datastore are accepted, so that a file for both works.
+/// The file: `kind: CalicoAPIConfig`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ConfigFile {
@@ -120,8 +122,23 @@ struct ConfigFileSpec {
     #[serde(rename = "etcdCACert")]
     etcd_ca_cert: Option<String>,
     kubeconfig: Option<String>,
+    kubeconfig_inline: Option<String>,
     #[serde(rename = "k8sAPIEndpoint")]
     k8s_api_endpoint: Option<String>,
+    #[serde(rename = "k8sCertFile")]
+    k8s_cert_file: Option<String>,
+    #[serde(rename = "k8sKeyFile")]
+    k8s_key_file: Option<String>,
+    #[serde(rename = "k8sCAFile")]
+    k8s_ca_file: Option<String>,
+    #[serde(rename = "k8sAPIToken")]
+    k8s_api_token: Option<String>,
+    #[serde(rename = "k8sInsecureSkipTLSVerify")]
+    k8s_insecure_skip_tls_verify: Option<bool>,
+    #[serde(rename = "k8sCurrentContext")]
+    k8s_current_context: Option<String>,
+    #[serde(rename = "k8sClientQPS")]
+    k8s_client_qps: Option<f64>,
 }
 
 impl ClientConfig {
@@ -162,7 +179,15 @@ impl ClientConfig {
             etcd_cert: var("ETCD_CERT"),
             etcd_ca_cert: var("ETCD_CA_CERT"),
             kubeconfig: var("KUBECONFIG"),
+            kubeconfig_inline: None,
             k8s_api_endpoint: var("K8S_API_ENDPOINT"),
+            k8s_cert_file: var("K8S_CERT_FILE"),
+            k8s_key_file: var("K8S_KEY_FILE"),
+            k8s_ca_file: var("K8S_CA_FILE"),
+            k8s_api_token: var("K8S_API_TOKEN"),
+            k8s_insecure_skip_tls_verify: parse(&var, "K8S_INSECURE_SKIP_TLS_VERIFY", truth)?,
+            k8s_current_context: var("K8S_CURRENT_CONTEXT"),
+            k8s_client_qps: parse(&var, "K8S_CLIENT_QPS", |t| t.parse().ok())?,
         })
     }
 
@@ -198,14 +223,16 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
     let bad = |what: &str, reason: String| DatastoreError::Configuration { what: what.to_owned(), reason };
     let text = |v: Option<String>| v.filter(|s| !s.is_empty());
     let endpoints = text(spec.etcd_endpoints);
-    let kubernetes = text(spec.kubeconfig).is_some() || text(spec.k8s_api_endpoint).is_some();
+    let given = |v: &Option<String>| v.as_deref().is_some_and(|s| !s.is_empty());
+    let about_kubernetes =
+        given(&spec.kubeconfig) || given(&spec.kubeconfig_inline) || given(&spec.k8s_api_endpoint);
     let datastore_type = match text(spec.datastore_type).as_deref() {
         Some("etcdv3") => DatastoreType::EtcdV3,
         Some("kubernetes") => DatastoreType::Kubernetes,
         Some(other) => {
             return Err(bad("datastore type", format!("{other:?} is not etcdv3 or kubernetes")));
         }
-        None if endpoints.is_none() && kubernetes => DatastoreType::Kubernetes,
+        None if endpoints.is_none() && about_kubernetes => DatastoreType::Kubernetes,
         None => DatastoreType::EtcdV3,
     };
     if endpoints.is_none() && text(spec.etcd_discovery_srv).is_some() {
@@ -214,6 +241,18 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
             "is not supported; name the servers in ETCD_ENDPOINTS".to_owned(),
         ));
     }
+    let kubernetes = KubernetesConfig {
+        kubeconfig: text(spec.kubeconfig),
+        kubeconfig_inline: text(spec.kubeconfig_inline),
+        api_endpoint: text(spec.k8s_api_endpoint),
+        cert_file: text(spec.k8s_cert_file),
+        key_file: text(spec.k8s_key_file),
+        ca_file: text(spec.k8s_ca_file),
+        token: text(spec.k8s_api_token),
+        insecure_skip_tls_verify: spec.k8s_insecure_skip_tls_verify.unwrap_or_default(),
+        context: text(spec.k8s_current_context),
+        qps: spec.k8s_client_qps.filter(|n| *n > 0.0).map(whole),
+    };
     let pem = |file: Option<String>, inline: Option<String>| {
         text(inline).map(Pem::Inline).or_else(|| text(file).map(|f| Pem::File(f.into())))
     };
@@ -234,7 +273,35 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
             "certificate and key belong together: set both or none".to_owned(),
         ));
     }
-    Ok(ClientConfig { datastore_type, etcd })
+    Ok(ClientConfig { datastore_type, etcd, kubernetes })
+}
+
+/// Reads a variable that is no text.
+fn parse<T>(
+    var: &impl Fn(&str) -> Option<String>,
+    name: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    let Some(text) = var(name) else { return Ok(None) };
+    read(&text).map(Some).ok_or_else(|| DatastoreError::Configuration {
+        what: name.to_owned(),
+        reason: format!("{text:?} cannot be read"),
+    })
+}
+
+/// The words that upstream takes for a truth value.
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" => Some(true),
+        "false" | "f" | "0" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// A rate as a whole number of at least one.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
+fn whole(n: f64) -> u32 {
+    n.ceil().clamp(1.0, f64::from(u32::MAX)) as u32
 }
 
 /// Splits a comma-separated list of URLs.
@@ -258,11 +325,7 @@ pub fn parse_endpoints(list: &str) -> Result<Vec<String>> {
 pub async fn connect(config: &ClientConfig) -> Result<Arc<dyn Datastore>> {
     match config.datastore_type {
         DatastoreType::EtcdV3 => Ok(Arc::new(EtcdDatastore::new(config.etcd.clone()))),
-        DatastoreType::Kubernetes => Err(DatastoreError::Configuration {
-            what: "datastore type kubernetes".to_owned(),
-            reason: "this version stores in etcd alone; set DATASTORE_TYPE=etcdv3 and ETCD_ENDPOINTS"
-                .to_owned(),
-        }),
+        DatastoreType::Kubernetes => Ok(Arc::new(KubernetesDatastore::new(config.kubernetes.clone()))),
     }
 }
 
@@ -306,8 +369,30 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_kubernetes_api_are_read() {
+        let c = env(&[
+            ("DATASTORE_TYPE", "kubernetes"),
+            ("K8S_API_ENDPOINT", "https://k:6443"),
+            ("K8S_API_TOKEN", "secret"),
+            ("K8S_INSECURE_SKIP_TLS_VERIFY", "true"),
+            ("K8S_CLIENT_QPS", "1.5"),
+        ])
+        .unwrap();
+        assert_eq!(c.kubernetes.api_endpoint.as_deref(), Some("https://k:6443"));
+        assert_eq!((c.kubernetes.insecure_skip_tls_verify, c.kubernetes.qps), (true, Some(2)));
+        assert!(!format!("{c:?}").contains("secret"));
+        let c = ClientConfig::from_yaml(
+            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  kubeconfig: /k\n  k8sCAFile: /ca\n",
+        )
+        .unwrap();
+        assert_eq!(c.datastore_type, DatastoreType::Kubernetes);
+        assert_eq!(c.kubernetes.ca_file.as_deref(), Some("/ca"));
+    }
+
+    #[test]
     fn wrong_values_are_told_by_name() {
         for (pairs, word) in [
+            (vec![("K8S_CLIENT_QPS", "many")], "K8S_CLIENT_QPS"),
             (vec![("DATASTORE_TYPE", "consul")], "consul"),
             (vec![("ETCD_ENDPOINTS", "a:1")], "http://"),
             (vec![("ETCD_CERT_FILE", "/c")], "belong together"),

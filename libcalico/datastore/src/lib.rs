@@ -1,9 +1,10 @@
-//! The datastore behind one trait: etcd and, for tests, memory. Keys, values and revisions are the model's
+//! The datastore behind one trait: etcd, the Kubernetes API and, for tests, memory. Keys, values and revisions are the model's
 //! (`libcalico-model`); what differs between stores stays below [`Datastore`].
 
 mod codec;
 pub mod config;
 pub mod etcd;
+pub mod kubernetes;
 pub mod memory;
 pub mod resources;
 pub mod scope;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 pub use codec::stamp;
 pub use config::{ClientConfig, DatastoreType, EtcdConfig, Pem, connect};
+pub use kubernetes::{KubernetesConfig, KubernetesDatastore};
 pub use scope::Scope;
 
 /// Why an operation failed. [`DatastoreError::retryable`] tells whether trying again may help.

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{malformed, read};
-use crate::ValueError;
 use crate::ipam::{AffinityState, AllocationBlock, BlockAffinity, Handle, IpamConfig};
+use crate::{Key, ValueError};
 
 /// The one IPAMConfiguration.
 pub const CONFIG_NAME: &str = "default";
@@ -88,6 +88,31 @@ fn rename(spec: &mut Map<String, Value>, from: &str, to: &str) {
     if let Some(v) = spec.remove(from) {
         spec.insert(to.to_owned(), v);
     }
+}
+
+/// The kinds of records that say in their spec which they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    Block,
+    Affinity,
+    Handle,
+}
+
+/// Which record an object is, where the object can say even that.
+#[must_use]
+pub fn key_of(record: Record, json: &[u8]) -> Option<Key> {
+    let spec: Map<String, Value> = read::<Object<_>>("record", json).ok()?.spec;
+    let text = |field: &str| spec.get(field).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let cidr = || text("cidr").and_then(|t| t.parse().ok());
+    Some(match record {
+        Record::Block => Key::Block(cidr()?),
+        Record::Affinity => Key::BlockAffinity {
+            affinity_type: text("type").unwrap_or("host").to_owned(),
+            host: text("node")?.to_owned(),
+            cidr: cidr()?,
+        },
+        Record::Handle => Key::Handle(text("handleID")?.to_owned()),
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -237,6 +262,8 @@ mod tests {
         assert_eq!(block(&object(&spec)).unwrap().unwrap(), b);
         let mut deleted = spec;
         deleted["deleted"] = json!(true);
+        assert_eq!(key_of(Record::Block, &object(&deleted)), Some(Key::Block(b.cidr)));
+        assert_eq!(key_of(Record::Block, b"{}"), None);
         assert_eq!(block(&object(&deleted)).unwrap(), None);
     }
 

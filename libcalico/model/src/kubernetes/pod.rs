@@ -146,6 +146,37 @@ pub fn endpoint(json: &[u8]) -> Result<Option<WorkloadEndpoint>, ValueError> {
     Ok(Some(WorkloadEndpoint { metadata, spec, ..WorkloadEndpoint::default() }))
 }
 
+/// Namespace and name of a pod's endpoint, where the pod can say even that.
+#[must_use]
+pub fn key_parts(json: &[u8]) -> Option<(String, String)> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Whose {
+        metadata: Named,
+        spec: Placed,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Named {
+        name: String,
+        namespace: String,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Placed {
+        node_name: String,
+    }
+    let pod: Whose = serde_json::from_slice(json).ok()?;
+    let spec = WorkloadEndpointSpec {
+        orchestrator: ORCHESTRATOR.to_owned(),
+        node: pod.spec.node_name,
+        pod: pod.metadata.name,
+        endpoint: INTERFACE.to_owned(),
+        ..WorkloadEndpointSpec::default()
+    };
+    Some((pod.metadata.namespace, spec.object_name().ok()?))
+}
+
 /// What writing an endpoint sets on its pod.
 #[must_use]
 pub fn annotations(endpoint: &WorkloadEndpoint) -> BTreeMap<&'static str, String> {
@@ -335,6 +366,10 @@ mod tests {
         let bad = WEB.replace("fd00::2/128", "10.0.0.0/24");
         let text = endpoint(bad.as_bytes()).unwrap_err().to_string();
         assert!(text.contains("shop/web-1") && text.contains("10.0.0.0/24"), "{text}");
+        assert_eq!(
+            key_parts(bad.as_bytes()),
+            Some(("shop".to_owned(), "node--a-k8s-web--1-eth0".to_owned()))
+        );
     }
 
     #[test]

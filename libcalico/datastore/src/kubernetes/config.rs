@@ -1,0 +1,149 @@
+//! How to reach the Kubernetes API: kubeconfig files, single settings, or what a pod finds in its own files.
+//!
+//! Always holds: single settings win over the kubeconfig; without either the process is taken for a pod. Left out:
+//! reading the environment (`crate::config`).
+
+use kube::config::{
+    AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
+};
+
+use crate::{DatastoreError, Result};
+
+/// The name of what is made up for single settings without a kubeconfig.
+const OWN: &str = "calico";
+
+/// How to reach the Kubernetes API. Everything is optional.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// Paths of kubeconfig files, joined by colons.
+    pub kubeconfig: Option<String>,
+    /// The contents of a kubeconfig file.
+    pub kubeconfig_inline: Option<String>,
+    /// `https://10.0.0.1:6443`
+    pub api_endpoint: Option<String>,
+    /// PEM files.
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+    pub ca_file: Option<String>,
+    /// A bearer token.
+    pub token: Option<String>,
+    /// Do not check the server's certificate.
+    pub insecure_skip_tls_verify: bool,
+    /// The kubeconfig's context, instead of its current one.
+    pub context: Option<String>,
+    /// Most requests a second. None: no limit.
+    pub qps: Option<u32>,
+}
+
+impl std::fmt::Debug for KubernetesConfig {
+    /// Tokens do not belong into logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubernetesConfig")
+            .field("kubeconfig", &self.kubeconfig)
+            .field("api_endpoint", &self.api_endpoint)
+            .field("context", &self.context)
+            .field("qps", &self.qps)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bad(what: &str, reason: impl std::fmt::Display) -> DatastoreError {
+    DatastoreError::Configuration { what: what.to_owned(), reason: reason.to_string() }
+}
+
+impl KubernetesConfig {
+    /// What the client is made of. Reads files.
+    pub(super) async fn load(&self) -> Result<kube::Config> {
+        let mut file = match self.file()? {
+            Some(f) => f,
+            None if self.api_endpoint.is_some() => Kubeconfig::default(),
+            None => {
+                return kube::Config::incluster().map_err(|e| {
+                    bad("Kubernetes API", format!("{e}; set KUBECONFIG or K8S_API_ENDPOINT outside of a pod"))
+                });
+            }
+        };
+        if let Some(context) = &self.context {
+            file.current_context = Some(context.clone());
+        }
+        self.override_in(&mut file);
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .map_err(|e| bad("kubeconfig", e))
+    }
+
+    fn file(&self) -> Result<Option<Kubeconfig>> {
+        if let Some(text) = &self.kubeconfig_inline {
+            return Kubeconfig::from_yaml(text).map(Some).map_err(|e| bad("kubeconfig", e));
+        }
+        let mut merged: Option<Kubeconfig> = None;
+        for path in self.kubeconfig.iter().flat_map(|list| list.split(':')).filter(|p| !p.is_empty()) {
+            let what = format!("kubeconfig {path}");
+            let next = Kubeconfig::read_from(path).map_err(|e| bad(&what, e))?;
+            merged = Some(match merged {
+                None => next,
+                Some(m) => m.merge(next).map_err(|e| bad(&what, e))?,
+            });
+        }
+        Ok(merged)
+    }
+
+    /// Puts single settings over the current context's cluster and user, which are made where there are none.
+    fn override_in(&self, file: &mut Kubeconfig) {
+        let current = file.current_context.clone();
+        let context = file
+            .contexts
+            .iter()
+            .find(|c| Some(&c.name) == current.as_ref())
+            .and_then(|c| c.context.clone())
+            .unwrap_or_else(|| Context {
+                cluster: OWN.to_owned(),
+                user: Some(OWN.to_owned()),
+                ..Context::default()
+            });
+        if file.contexts.is_empty() {
+            file.contexts.push(NamedContext {
+                name: OWN.to_owned(),
+                context: Some(context.clone()),
+                ..NamedContext::default()
+            });
+            file.current_context = Some(OWN.to_owned());
+            file.clusters.push(NamedCluster { name: OWN.to_owned(), ..NamedCluster::default() });
+            file.auth_infos.push(NamedAuthInfo { name: OWN.to_owned(), ..NamedAuthInfo::default() });
+        }
+        for c in file.clusters.iter_mut().filter(|c| c.name == context.cluster) {
+            self.cluster(c.cluster.get_or_insert_default());
+        }
+        for u in file.auth_infos.iter_mut().filter(|u| Some(&u.name) == context.user.as_ref()) {
+            self.user(u.auth_info.get_or_insert_default());
+        }
+    }
+
+    fn cluster(&self, cluster: &mut Cluster) {
+        if let Some(server) = &self.api_endpoint {
+            cluster.server = Some(server.clone());
+        }
+        if let Some(ca) = &self.ca_file {
+            cluster.certificate_authority = Some(ca.clone());
+            cluster.certificate_authority_data = None;
+        }
+        if self.insecure_skip_tls_verify {
+            cluster.insecure_skip_tls_verify = Some(true);
+        }
+    }
+
+    fn user(&self, user: &mut AuthInfo) {
+        if let Some(cert) = &self.cert_file {
+            user.client_certificate = Some(cert.clone());
+            user.client_certificate_data = None;
+        }
+        if let Some(key) = &self.key_file {
+            user.client_key = Some(key.clone());
+            user.client_key_data = None;
+        }
+        if let Some(token) = &self.token {
+            user.token = Some(token.clone().into());
+            user.token_file = None;
+        }
+    }
+}
