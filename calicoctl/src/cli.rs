@@ -4,6 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod datastore;
+mod ipam;
+
+pub use datastore::{DatastoreArgs, DatastoreCommand, MigrateArgs, MigrateCommand, MigrateImportArgs};
+pub use ipam::{
+    IpamArgs, IpamCheckArgs, IpamCommand, IpamConfigureArgs, IpamReleaseArgs, IpamShowArgs, IpamSplitArgs,
+};
+
 /// The configuration file that is read where it exists and no other is named.
 pub const DEFAULT_CONFIG: &str = libcalico_datastore::config::DEFAULT_CONFIG_FILE;
 
@@ -61,6 +69,8 @@ pub enum Command {
     Validate(FileArgs),
     /// IP address management
     Ipam(IpamArgs),
+    /// The datastore as a whole
+    Datastore(DatastoreArgs),
     /// The node that this command runs on
     Node(NodeArgs),
     /// Show versions
@@ -237,43 +247,6 @@ pub struct LabelArgs {
     /// Namespace of the resource
     #[arg(short, long, default_value = "default")]
     pub namespace: String,
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-/// `ipam`
-#[derive(Debug, Args)]
-pub struct IpamArgs {
-    #[command(subcommand)]
-    pub command: IpamCommand,
-}
-
-/// What to do with IPAM.
-#[derive(Debug, Subcommand)]
-pub enum IpamCommand {
-    /// Show how full pools are, or who has an address
-    #[command(after_help = "Examples:
-  calicoctl ipam show
-  calicoctl ipam show --show-blocks
-  calicoctl ipam show --ip=10.65.174.129")]
-    Show(IpamShowArgs),
-}
-
-/// `ipam show`
-#[derive(Clone, Debug, Args)]
-pub struct IpamShowArgs {
-    /// Show who has this address
-    #[arg(long, value_name = "IP")]
-    pub ip: Option<String>,
-    /// Show the blocks of each pool
-    #[arg(long)]
-    pub show_blocks: bool,
-    /// Show addresses that nodes use from others' blocks
-    #[arg(long)]
-    pub show_borrowed: bool,
-    /// Show the settings
-    #[arg(long)]
-    pub show_configuration: bool,
     #[command(flatten)]
     pub config: ConfigArgs,
 }

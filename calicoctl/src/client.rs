@@ -40,6 +40,11 @@ pub async fn cluster_information(store: &dyn Datastore) -> Result<Option<Cluster
     }
 }
 
+/// True where the datastore is locked: somebody migrates it, and what is changed takes no effect yet.
+pub async fn locked(store: &dyn Datastore) -> Result<bool> {
+    Ok(cluster_information(store).await?.is_some_and(|i| i.spec.datastore_ready == Some(false)))
+}
+
 async fn check_version(store: &dyn Datastore) -> Result<()> {
     let cluster = cluster_information(store).await?.and_then(|i| i.spec.calico_version).unwrap_or_default();
     // Our own daemons may tell their package's version instead.

@@ -42,8 +42,16 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Label(args) => command::label::run(&args, &cli.global).await,
         Command::Validate(args) => command::validate::run(&args),
         Command::Ipam(args) => match args.command {
+            cli::IpamCommand::Check(args) => command::ipam_check::run(&args, &cli.global).await,
+            cli::IpamCommand::Configure(args) => command::ipam_configure::run(&args, &cli.global).await,
+            cli::IpamCommand::Release(args) => command::ipam_release::run(&args, &cli.global).await,
             cli::IpamCommand::Show(args) => command::ipam_show::run(&args, &cli.global).await,
+            cli::IpamCommand::Split(args) => command::ipam_split::run(&args, &cli.global).await,
         },
+        Command::Datastore(args) => {
+            let cli::DatastoreCommand::Migrate(args) = args.command;
+            command::datastore_migrate::run(args.command, &cli.global).await
+        }
         Command::Node(args) => match args.command {
             cli::NodeCommand::Status(args) => command::node_status::run(&args),
         },

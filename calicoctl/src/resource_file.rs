@@ -83,24 +83,45 @@ pub enum Purpose {
 /// Reads everything that the command line names.
 pub fn load(args: &InputArgs, purpose: Purpose) -> Result<Vec<Loaded>, FileError> {
     let path = args.filename.as_deref().ok_or(FileError::NoInput)?;
+    let texts = texts(path, args.recursive)?;
+    load_texts(&texts, &path.display().to_string(), args, purpose)
+}
+
+/// Reads texts as if they were files. `whole` names all of them together.
+pub fn load_texts(
+    texts: &[(String, String)],
+    whole: &str,
+    args: &InputArgs,
+    purpose: Purpose,
+) -> Result<Vec<Loaded>, FileError> {
     let mut loaded = Vec::new();
     let mut wrong = Vec::new();
-    for (name, text) in texts(path, args.recursive)? {
+    for (name, text) in texts {
         let before = loaded.len() + wrong.len();
-        for (i, document) in split(&text).into_iter().enumerate() {
-            read_document(&name, i + 1, document, args, purpose, &mut loaded, &mut wrong);
+        for (i, document) in split(text).into_iter().enumerate() {
+            read_document(name, i + 1, document, args, purpose, &mut loaded, &mut wrong);
         }
         if loaded.len() + wrong.len() == before && !args.skip_empty {
-            return Err(FileError::Empty(name));
+            return Err(FileError::Empty(name.clone()));
         }
     }
     if !wrong.is_empty() {
         return Err(FileError::Wrong(wrong));
     }
     if loaded.is_empty() && !args.skip_empty {
-        return Err(FileError::Empty(path.display().to_string()));
+        return Err(FileError::Empty(whole.to_owned()));
     }
     Ok(loaded)
+}
+
+/// The whole text of a file, or of standard input for `-`.
+pub fn read_text(path: &Path) -> Result<(String, String), FileError> {
+    let nothing = || FileError::Empty(path.display().to_string());
+    if path.is_dir() {
+        let (path, reason) = (path.display().to_string(), "is a directory".to_owned());
+        return Err(FileError::Unreadable { path, reason });
+    }
+    texts(path, false)?.into_iter().next().ok_or_else(nothing)
 }
 
 /// The texts of standard input, a file, or the `.yaml`, `.yml` and `.json` files of a directory in order of name.

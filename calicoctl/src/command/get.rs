@@ -159,7 +159,7 @@ async fn default_as_number(store: &dyn Datastore, listings: &[Listing], format: 
     }
 }
 
-fn forget_cluster(r: &mut Resource) {
+pub fn forget_cluster(r: &mut Resource) {
     let meta = r.metadata_mut();
     meta.uid.clear();
     meta.resource_version.clear();

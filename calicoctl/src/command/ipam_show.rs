@@ -41,7 +41,8 @@ async fn blocks(store: &Arc<dyn Datastore>) -> Result<Vec<AllocationBlock>> {
     Ok(blocks.collect())
 }
 
-async fn settings(store: &Arc<dyn Datastore>) -> Result<IpamConfig> {
+/// IPAM's settings; the usual ones where none are stored.
+pub async fn settings(store: &Arc<dyn Datastore>) -> Result<IpamConfig> {
     match store.get(&Key::IpamConfig).await {
         Ok(kv) => Ok(match kv.value {
             Value::IpamConfig(c) => c,

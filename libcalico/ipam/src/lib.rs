@@ -4,7 +4,7 @@
 //!
 //! - pure: [`block`] (the bitmap of one block), [`pool`] (which pools a request may use), [`candidates`] (in which
 //!   order a host tries blocks), [`assign`] and [`release`] (from a [`snapshot`] of the datastore to the next step),
-//!   [`usage`] (figures for `ipam show`). No clock, no I/O.
+//!   [`usage`] (figures for `ipam show`), [`check`] (what does not fit together). No clock, no I/O.
 //! - [`client`]: carries the steps out by compare-and-swap and starts over where someone else was faster.
 //!
 //! Always holds: an address is in at most one allocation of one block, because a block is one key and each change of
@@ -19,6 +19,7 @@ pub mod assign;
 pub mod assign_ip;
 pub mod block;
 pub mod candidates;
+pub mod check;
 pub mod client;
 pub mod error;
 pub mod moment;
