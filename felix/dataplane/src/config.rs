@@ -128,6 +128,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Protocol number of routes to workloads.
     pub device_route_protocol: u8,
+    /// Metrics of routes to workloads.
+    pub ipv4_route_priority: u32,
+    pub ipv6_route_priority: u32,
     pub device_route_source: Option<Ipv4Addr>,
     pub device_route_source_v6: Option<Ipv6Addr>,
     /// Routes of other protocols on workload interfaces are removed too.
@@ -175,6 +178,8 @@ impl Default for Config {
             service_loop_prevention: ServiceLoopPrevention::default(),
             service_cidrs: Vec::new(),
             device_route_protocol: 3,
+            ipv4_route_priority: 1024,
+            ipv6_route_priority: 1024,
             device_route_source: None,
             device_route_source_v6: None,
             remove_external_routes: true,

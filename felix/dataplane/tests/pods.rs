@@ -190,6 +190,10 @@ fn an_interface_without_an_endpoint_is_closed() {
     assert!(!ping(&w.a.ns, c.v4), "to an unknown workload");
     w.felix.apply(vec![c.endpoint(vec![], &["open"])]);
     assert!(ping(&c.ns, w.b.v4));
+    // The plugin's route has made way for one with the metric that keeps it from being advertised.
+    let routes = w.host.must("ip route");
+    let of_pod: Vec<&str> = routes.lines().filter(|l| l.contains("10.65.0.4")).collect();
+    assert!(matches!(of_pod[..], [r] if r.contains("metric 1024")), "{routes}");
     // A profile that nobody defined allows nothing.
     w.felix.apply(vec![c.endpoint(vec![], &["missing"])]);
     assert!(!ping(&c.ns, w.b.v4));

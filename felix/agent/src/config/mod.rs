@@ -160,6 +160,8 @@ fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
     c.nat_outgoing_interface =
         Some(r.text("IptablesNATOutgoingInterfaceFilter")).filter(|t| !t.is_empty()).map(str::to_owned);
     c.device_route_protocol = r.int("DeviceRouteProtocol").unwrap_or(3);
+    c.ipv4_route_priority = r.int("IPv4NormalRoutePriority").unwrap_or(1024);
+    c.ipv6_route_priority = r.int("IPv6NormalRoutePriority").unwrap_or(1024);
     c.device_route_source = addr("DeviceRouteSourceAddress").and_then(|a| match a {
         IpAddr::V4(a) => Some(a),
         IpAddr::V6(_) => None,

@@ -104,8 +104,8 @@ impl RouteDriver {
             index,
             protocol: self.config.device_route_protocol,
             priority: match family {
-                Family::V4 => 0,
-                Family::V6 => 1024,
+                Family::V4 => self.config.ipv4_route_priority,
+                Family::V6 => self.config.ipv6_route_priority,
             },
             source: self.config.route_source(family),
         }
@@ -151,7 +151,7 @@ impl RouteDriver {
             let result = match (wanted, old.as_ref().and_then(|o| interfaces.by_name(o))) {
                 (Some(i), _) => {
                     let wanted = self.route(*dst, i.index);
-                    route::replace_route(&mut self.socket, &wanted)
+                    self.replace(&wanted, interfaces)
                 }
                 (None, Some(i)) => {
                     let unwanted = self.route(*dst, i.index);
@@ -163,6 +163,21 @@ impl RouteDriver {
             keep_first(&mut first_error, result, *dst);
         }
         first_error.map_or(Ok(out), Err)
+    }
+
+    /// Writes a route, then takes away one with a better metric that would hide it: the CNI plugin's own. BGP tells the
+    /// two apart by the metric: only the plain block leaves the node.
+    fn replace(&mut self, wanted: &DeviceRoute, interfaces: &Interfaces) -> io::Result<()> {
+        route::replace_route(&mut self.socket, wanted)?;
+        if let Some(best) = route::best_route(&mut self.socket, wanted.dst.addr())?
+            && best.dst == wanted.dst
+            && best.priority < wanted.priority
+            && best.protocol != PROTOCOL_KERNEL
+            && interfaces.by_index(best.index).is_some_and(|i| self.config.is_workload_interface(&i.name))
+        {
+            route::delete_route(&mut self.socket, &best)?;
+        }
+        Ok(())
     }
 
     fn full(
@@ -218,13 +233,15 @@ impl RouteDriver {
         if replaced.get(&r.dst).is_some_and(|n| n.priority == r.priority) {
             return;
         }
+        // It hides the route that stands beside it by now.
+        let hides = desired.routes.contains_key(&r.dst) && r.priority < self.route(r.dst, r.index).priority;
         let ours = r.protocol == self.config.device_route_protocol;
         if !ours && !self.config.remove_external_routes {
             return;
         }
         let age = self.seen.get(&r.index).map_or(Duration::ZERO, |s| now.saturating_duration_since(*s));
         let left_behind = desired.dirty.get(&r.dst).is_some_and(Option::is_some);
-        if age < GRACE && !left_behind {
+        if age < GRACE && !left_behind && !hides {
             let wait = GRACE - age;
             out.recheck = Some(out.recheck.map_or(wait, |w| w.min(wait)));
             return;

@@ -124,19 +124,28 @@ impl Netlink {
         }
     }
 
-    /// Sends one request that asks for an acknowledgement and waits for it. The request has sequence number `seq`.
+    /// Sends one request and waits for its acknowledgement.
     ///
     /// # Errors
-    /// The kernel's refusal as an OS error.
+    /// The kernel's refusal, or no answer within the socket's time.
     pub fn request(&mut self, bytes: &[u8], seq: u32) -> io::Result<()> {
+        self.query(bytes, seq, |_| {})
+    }
+
+    /// Sends one request, hands what answers it to `each` and waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn query(&mut self, bytes: &[u8], seq: u32, mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
         self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
         loop {
             let len = self.receive(0)?.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
-            for m in Messages(&self.buf[..len]) {
-                if m.seq == seq && m.kind == ERROR {
+            for m in Messages(&self.buf[..len]).filter(|m| m.seq == seq) {
+                if m.kind == ERROR {
                     let r = refusal(&m);
                     return if r.errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(r.errno)) };
                 }
+                each(m);
             }
         }
     }

@@ -32,6 +32,9 @@ const TABLE_MAIN: u8 = 254;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const TYPE_UNICAST: u8 = 1;
+/// Answer with the table that matched, and with its entry instead of the resolved path (linux/rtnetlink.h).
+const LOOKUP_TABLE: u32 = 0x1000;
+const FIB_MATCH: u32 = 0x2000;
 const FLAG_UP: u32 = 1;
 const FLAG_RUNNING: u32 = 0x40;
 
@@ -202,6 +205,28 @@ pub fn device_routes(socket: &mut Netlink, family: Family) -> io::Result<Vec<Dev
     let mut header = [0; 12];
     header[0] = family_number(family);
     dump(socket, GET_ROUTE, &header, |m| parse_route(m.payload))
+}
+
+/// The route of table `main` that packets to an address take, where it is one over an interface without a gateway.
+///
+/// # Errors
+/// As the kernel says; no route at all is no error.
+pub fn best_route(socket: &mut Netlink, dst: IpAddr) -> io::Result<Option<DeviceRoute>> {
+    let seq = socket.next_seq();
+    let net = IpNet::from(dst);
+    let mut b = Builder::default();
+    b.begin_message(GET_ROUTE, flags::REQUEST | flags::ACK, seq);
+    b.raw(&[family_number(Family::of_net(&net)), net.prefix_len(), 0, 0, 0, 0, 0, 0]);
+    b.raw(&(LOOKUP_TABLE | FIB_MATCH).to_ne_bytes());
+    b.bytes(1, &octets(dst));
+    b.end_message();
+    let mut found = None;
+    match socket.query(&b.into_bytes(), seq, |m| found = parse_route(m.payload)) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL)) => {
+            Ok(None)
+        }
+        other => other.map(|()| found),
+    }
 }
 
 fn route_message(socket: &mut Netlink, kind: u16, extra: u16, route: &DeviceRoute) -> (Vec<u8>, u32) {
