@@ -16,6 +16,7 @@ pub type BGPConfiguration = Object<BGPConfigurationSpec, NoStatus>;
 
 /// What the daemons of the cluster or of one node do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPConfigurationSpec {
     /// AS number of nodes that have none of their own; 64512 unless given.
@@ -91,6 +92,7 @@ pub struct BGPConfigurationSpec {
 
 /// One announced range.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceCidr {
     /// The range.
@@ -100,16 +102,20 @@ pub struct ServiceCidr {
 
 /// A prefix and the communities it is announced with, by value or by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PrefixAdvertisement {
+    /// The prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
+    /// Communities it is announced with: values, or names from `communities`.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub communities: Vec<String>,
 }
 
 /// A name for a community.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Community {
     /// The name.
@@ -122,6 +128,7 @@ pub struct Community {
 
 /// Addresses that the daemon listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BindMode {
     None,
     NodeIP,
@@ -233,3 +240,47 @@ impl BGPConfiguration {
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, Format, Max, MaxLength, Min, MinLength, Pattern, Required, Rule};
+    use crate::crd::{COMMUNITY, DURATION};
+    crate::crd::Table {
+        columns: &[],
+        status: false,
+        limits: &[&[
+            (
+                "",
+                &[
+                    Rule(
+                        "self.metadata.name == 'default' || !has(self.spec.nodeToNodeMeshEnabled)",
+                        "nodeToNodeMeshEnabled is allowed in the BGPConfiguration named default only",
+                    ),
+                    Rule(
+                        "self.metadata.name == 'default' || !has(self.spec.asNumber)",
+                        "asNumber is allowed in the BGPConfiguration named default only",
+                    ),
+                ],
+            ),
+            ("spec.communities[].name", &[MaxLength(253)]),
+            ("spec.communities[].value", COMMUNITY),
+            ("spec.communities[].value", &[MaxLength(40)]),
+            ("spec.ignoredInterfaces[]", &[MinLength(1), MaxLength(15)]),
+            ("spec.{ipv4,ipv6}NormalRoutePriority", &[Min(1), Max(2_147_483_646)]),
+            ("spec.listenPort", &[Min(1), Max(65535)]),
+            (
+                "spec.logSeverityScreen",
+                &[Default("\"Info\""), Pattern("^(?i)(Trace|Debug|Info|Warning|Error|Fatal)?$")],
+            ),
+            ("spec.nodeMeshMaxRestartTime", &[DURATION]),
+            ("spec.nodeMeshPassword.secretKeyRef", &[Required(&["key"])]),
+            ("spec.nodeMeshPassword.secretKeyRef.name", &[Default("\"\"")]),
+            (
+                "spec.{prefixAdvertisements,serviceClusterIPs,serviceExternalIPs,serviceLoadBalancerIPs}[].cidr",
+                &[Format("cidr")],
+            ),
+            ("spec.serviceLoadBalancerAggregation", &[Default("\"Enabled\"")]),
+        ]],
+    }
+};

@@ -17,6 +17,7 @@ pub type BGPPeer = Object<BGPPeerSpec, NoStatus>;
 
 /// Who peers with whom, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct BGPPeerSpec {
     /// AS number of the far side.
@@ -77,6 +78,7 @@ pub struct BGPPeerSpec {
 
 /// Address that a session starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SourceAddress {
     UseNodeIP,
     None,
@@ -84,6 +86,7 @@ pub enum SourceAddress {
 
 /// Next hop of announced routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NextHopMode {
     Auto,
     #[serde(rename = "Self")]
@@ -211,3 +214,70 @@ pub fn split_address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let whole: SocketAddr = text.parse().ok()?;
     (whole.port() > 0).then(|| (whole.ip(), Some(whole.port())))
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, Max, MaxLength, Min, Pattern, Required, Rule};
+    use crate::crd::{DURATION, OBJECT_NAME, OBJECT_NAME_OR_EMPTY, SELECTOR};
+    crate::crd::Table {
+        columns: &[
+            ("Node Selector", "string", ".spec.nodeSelector"),
+            ("Node", "string", ".spec.node"),
+            ("Local ASN", "integer", ".spec.localASNumber"),
+            ("Peer Selector", "string", ".spec.peerSelector"),
+            ("Peer IP", "string", ".spec.peerIP"),
+            ("Peer ASN", "integer", ".spec.asNumber"),
+        ],
+        status: false,
+        limits: &[&[
+            ("", &[Required(&["spec"])]),
+            (
+                "spec",
+                &[
+                    Rule(
+                        "!(has(self.node) && self.node != '') || !(has(self.nodeSelector) && self.nodeSelector != '')",
+                        "node cannot stand beside nodeSelector",
+                    ),
+                    Rule(
+                        "[(has(self.peerIP) && self.peerIP != ''), (has(self.peerSelector) && self.peerSelector != ''), (has(self.localWorkloadSelector) && self.localWorkloadSelector != '')].filter(given, given).size() == 1",
+                        "give exactly one of peerIP, peerSelector and localWorkloadSelector",
+                    ),
+                    Rule(
+                        "!(has(self.peerSelector) && self.peerSelector != '') || !has(self.asNumber) || self.asNumber == 0",
+                        "asNumber cannot stand beside peerSelector: the number is the peer node's own",
+                    ),
+                    Rule(
+                        "(has(self.peerSelector) && self.peerSelector != '') || (has(self.asNumber) && self.asNumber > 0)",
+                        "asNumber is needed beside peerIP and localWorkloadSelector",
+                    ),
+                    Rule(
+                        "!(has(self.reachableBy) && self.reachableBy != '') || (has(self.peerIP) && self.peerIP != '')",
+                        "reachableBy needs peerIP",
+                    ),
+                    Rule(
+                        "!has(self.nextHopMode) || !has(self.keepOriginalNextHop) || !self.keepOriginalNextHop",
+                        "nextHopMode cannot stand beside keepOriginalNextHop: true",
+                    ),
+                ],
+            ),
+            ("spec.{nodeSelector,peerSelector,localWorkloadSelector}", SELECTOR),
+            ("spec.node", OBJECT_NAME_OR_EMPTY),
+            ("spec.filters[]", OBJECT_NAME),
+            (
+                "spec.peerIP",
+                &[
+                    MaxLength(64),
+                    Pattern("^([0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\\[[0-9A-Fa-f:.]+\\]:[0-9]{1,5})?$"),
+                ],
+            ),
+            ("spec.reachableBy", &[MaxLength(64), Pattern("^[0-9A-Fa-f:.]*$")]),
+            ("spec.{keepaliveTime,maxRestartTime}", &[DURATION]),
+            ("spec.numAllowedLocalASNumbers", &[Min(0)]),
+            ("spec.ttlSecurity", &[Min(0), Max(255)]),
+            ("spec.reversePeering", &[Pattern("^(?i)(Auto|Manual)?$")]),
+            ("spec.password.secretKeyRef", &[Required(&["key"])]),
+            ("spec.password.secretKeyRef.name", &[Default("\"\"")]),
+        ]],
+    }
+};

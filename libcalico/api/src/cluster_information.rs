@@ -11,6 +11,7 @@ pub type ClusterInformation = Object<ClusterInformationSpec, NoStatus>;
 
 /// Version, identity and readiness of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterInformationSpec {
     /// Version that last wrote the object.
@@ -45,3 +46,18 @@ impl Checked for ClusterInformation {
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::Rule;
+    crate::crd::Table {
+        columns: &[
+            ("Version", "string", ".spec.calicoVersion"),
+            ("Ready", "boolean", ".spec.datastoreReady"),
+            ("Types", "string", ".spec.clusterType"),
+        ],
+        status: false,
+        limits: &[&[("", &[Rule("self.metadata.name == 'default'", "the only name is default")])]],
+    }
+};

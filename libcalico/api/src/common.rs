@@ -31,6 +31,7 @@ pub(crate) fn go_float<S: Serializer>(n: &Option<f64>, s: S) -> Result<S::Ok, S:
 
 /// `Enabled` or `Disabled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum EnabledDisabled {
     Enabled,
     Disabled,
@@ -38,49 +39,67 @@ pub enum EnabledDisabled {
 
 /// A Kubernetes label selector (meta/v1 LabelSelector).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
+    /// Labels that must have these values.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
+    /// Requirements that must all hold.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
 /// One requirement of a Kubernetes label selector.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelectorRequirement {
+    /// The label's name.
     pub key: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
+    /// Values to compare with; none for `Exists` and `DoesNotExist`.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
 /// meta/v1 Condition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
+    /// What the condition is about.
     #[serde(rename = "type")]
     pub type_: String,
+    /// Whether it holds: `True`, `False` or `Unknown`.
     pub status: String,
+    /// The generation of the object that the condition was found for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When `status` last changed.
     pub last_transition_time: String,
+    /// Why, in one word for programs.
     pub reason: String,
+    /// Why, in a sentence for people.
     pub message: String,
 }
 
 /// A named port of a host endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EndpointPort {
+    /// The name that policy uses.
     pub name: String,
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
+    /// The number it stands for.
     pub port: u16,
 }
 
 /// Which routes of the cluster a component programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ProgramClusterRoutes {
     Enabled,
     Disabled,
@@ -90,6 +109,7 @@ pub enum ProgramClusterRoutes {
 
 /// Where the password of BGP sessions (TCP MD5, RFC 2385) is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpPassword {
     /// A key of a Secret in the node agent's own namespace.
@@ -99,6 +119,7 @@ pub struct BgpPassword {
 
 /// One key of a Kubernetes Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecretKeyRef {
     /// The Secret's name.

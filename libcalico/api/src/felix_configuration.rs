@@ -15,6 +15,8 @@ use crate::common::{EnabledDisabled, ProgramClusterRoutes, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::Port;
 
+#[cfg(feature = "schema")]
+pub(crate) use checks::{CRD, limit};
 pub use values::*;
 
 /// The whole object.
@@ -22,6 +24,7 @@ pub type FelixConfiguration = Object<FelixConfigurationSpec, NoStatus>;
 
 /// Parameters by name; absent ones have Felix' defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct FelixConfigurationSpec {
     /// Workloads may send IPIP packets. Parameter `AllowIPIPPacketsFromWorkloads`, default `false`.

@@ -13,6 +13,7 @@ pub type GlobalNetworkPolicy = Object<GlobalNetworkPolicySpec, NoStatus>;
 
 /// Which endpoints, which traffic, in which tier and order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkPolicySpec {
     /// On host endpoints: also for forwarded traffic.
@@ -88,3 +89,17 @@ impl Checked for GlobalNetworkPolicy {
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    crate::crd::Table {
+        columns: &[
+            ("Tier", "string", ".spec.tier"),
+            ("Order", "number", ".spec.order"),
+            ("Age", "date", ".metadata.creationTimestamp"),
+        ],
+        status: false,
+        limits: &[crate::policy::RULE_LIMITS, crate::policy::LIMITS, crate::policy::GLOBAL_LIMITS],
+    }
+};

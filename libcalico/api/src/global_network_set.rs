@@ -11,6 +11,7 @@ pub type GlobalNetworkSet = Object<GlobalNetworkSetSpec, NoStatus>;
 
 /// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct GlobalNetworkSetSpec {
     /// Networks and addresses; selectors match the set by the labels of its metadata.
@@ -23,3 +24,11 @@ impl Checked for GlobalNetworkSet {
         e.nets(&Path::root("spec").field("nets"), &self.spec.nets);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = crate::crd::Table {
+    columns: &[("Age", "date", ".metadata.creationTimestamp")],
+    status: false,
+    limits: &[&[("spec.nets[]", crate::crd::NET)]],
+};

@@ -14,8 +14,10 @@ pub type HostEndpoint = Object<HostEndpointSpec, NoStatus>;
 
 /// Which interface of which node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostEndpointSpec {
+    /// Addresses of the interface; without `interfaceName` they also find it.
     #[serde(
         rename = "expectedIPs",
         deserialize_with = "null_default",
@@ -70,3 +72,40 @@ impl Checked for HostEndpoint {
         drop_empty(&mut self.spec.node);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::OBJECT_NAME;
+    use crate::crd::Set::{Max, MaxItems, MaxLength, Min, Pattern, Required, Rule};
+    crate::crd::Table {
+        columns: &[("Node", "string", ".spec.node"), ("Interface", "string", ".spec.interfaceName")],
+        status: false,
+        limits: &[&[
+            (
+                "spec",
+                &[
+                    Required(&["node"]),
+                    Rule(
+                        "(has(self.interfaceName) && self.interfaceName != '') || (has(self.expectedIPs) && size(self.expectedIPs) > 0)",
+                        "either interfaceName or expectedIPs is needed",
+                    ),
+                ],
+            ),
+            ("spec.node", OBJECT_NAME),
+            ("spec.interfaceName", &[MaxLength(15), Pattern("^(\\*|[A-Za-z0-9_.-]*)$")]),
+            ("spec.expectedIPs[]", &[Pattern("^[0-9A-Fa-f:.]+$"), MaxLength(45)]),
+            ("spec.profiles[]", OBJECT_NAME),
+            ("spec.ports", &[MaxItems(1024)]),
+            ("spec.ports[].name", &[Pattern("^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$"), MaxLength(128)]),
+            ("spec.ports[].port", &[Min(1), Max(65535)]),
+            (
+                "spec.ports[].protocol",
+                &[Rule(
+                    "string(self).lowerAscii() in ['tcp', 'udp', 'sctp', '6', '17', '132']",
+                    "must be TCP, UDP or SCTP",
+                )],
+            ),
+        ]],
+    }
+};

@@ -16,6 +16,7 @@ pub type IPPool = Object<IPPoolSpec, IPPoolStatus>;
 
 /// What controllers report of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPPoolStatus {
     /// `Allocatable` and what hinders it.
@@ -25,6 +26,7 @@ pub struct IPPoolStatus {
 
 /// A range of addresses and what it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPPoolSpec {
     /// The range. Cannot change.
@@ -64,6 +66,7 @@ pub struct IPPoolSpec {
 
 /// When traffic between nodes is encapsulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum EncapMode {
     Never,
     Always,
@@ -73,6 +76,7 @@ pub enum EncapMode {
 
 /// Whether a pool serves requests that do not name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum AssignmentMode {
     Automatic,
     Manual,
@@ -80,6 +84,7 @@ pub enum AssignmentMode {
 
 /// What an address of a pool may be given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum AllowedUse {
     Workload,
     Tunnel,
@@ -254,3 +259,87 @@ impl IPPool {
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, Format, Max, MaxItems, MaxLength, Min, Required, Rule};
+    crate::crd::Table {
+        columns: &[
+            ("CIDR", "string", ".spec.cidr"),
+            ("VXLAN", "string", ".spec.vxlanMode"),
+            ("IPIP", "string", ".spec.ipipMode"),
+            ("NAT", "boolean", ".spec.natOutgoing"),
+            ("Allocatable", "string", ".status.conditions[?(@.type=='Allocatable')].status"),
+            ("Age", "date", ".metadata.creationTimestamp"),
+        ],
+        status: true,
+        limits: &[
+            crate::crd::CONDITIONS,
+            &[
+                (
+                    "spec",
+                    &[
+                        Required(&["cidr"]),
+                        Rule(
+                            "!has(self.ipipMode) || self.ipipMode == 'Never' || !has(self.vxlanMode) || self.vxlanMode == 'Never'",
+                            "ipipMode and vxlanMode cannot both be on; set one to Never",
+                        ),
+                        Rule(
+                            "!isCIDR(self.cidr) || cidr(self.cidr).ip().family() == 4 || !has(self.ipipMode) || self.ipipMode == 'Never'",
+                            "IPIP carries IPv4 only; an IPv6 pool may use vxlanMode",
+                        ),
+                        Rule(
+                            "!isCIDR(self.cidr) || !has(self.blockSize) || self.blockSize == 0 || (cidr(self.cidr).ip().family() == 4 ? (self.blockSize >= 20 && self.blockSize <= 32) : (self.blockSize >= 116 && self.blockSize <= 128))",
+                            "blockSize must be between 20 and 32 for IPv4 and between 116 and 128 for IPv6",
+                        ),
+                        Rule(
+                            "!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : cidr(self.cidr).ip().family() == 4 ? 26 : 122)",
+                            "the pool is smaller than one block; give a shorter prefix or a larger blockSize",
+                        ),
+                        Rule(
+                            "!isCIDR(self.cidr) || !isCIDR(oldSelf.cidr) || (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : cidr(self.cidr).ip().family() == 4 ? 26 : 122) == (has(oldSelf.blockSize) && oldSelf.blockSize != 0 ? oldSelf.blockSize : cidr(oldSelf.cidr).ip().family() == 4 ? 26 : 122)",
+                            "the block size of a pool cannot change",
+                        ),
+                        Rule(
+                            "!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || size(self.allowedUses) == 1",
+                            "LoadBalancer cannot be combined with other uses",
+                        ),
+                        Rule(
+                            "!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || !has(self.nodeSelector) || self.nodeSelector == 'all()'",
+                            "a pool for load balancers has nodeSelector all()",
+                        ),
+                    ],
+                ),
+                (
+                    "spec.cidr",
+                    &[
+                        Format("cidr"),
+                        MaxLength(48),
+                        Rule(
+                            "self == oldSelf || (isCIDR(self) && isCIDR(oldSelf) && cidr(self).masked() == cidr(oldSelf).masked())",
+                            "the range of a pool cannot change",
+                        ),
+                        Rule(
+                            "!isCIDR(self) || cidr(self).prefixLength() == 0 || !(cidr(self).ip().family() == 4 ? (cidr('169.254.0.0/16').containsCIDR(self) || cidr(self).containsCIDR('169.254.0.0/16')) : (cidr('fe80::/10').containsCIDR(self) || cidr(self).containsCIDR('fe80::/10')))",
+                            "shares addresses with a link-local range (169.254.0.0/16, fe80::/10)",
+                        ),
+                        Rule(
+                            "!isCIDR(self) || cidr(self).prefixLength() == 0 || !(cidr(self).ip().family() == 4 ? (cidr('127.0.0.0/8').containsCIDR(self) || cidr(self).containsCIDR('127.0.0.0/8')) : cidr(self).containsCIDR('::1/128'))",
+                            "shares addresses with the loopback range (127.0.0.0/8, ::1/128)",
+                        ),
+                    ],
+                ),
+                ("spec.blockSize", &[Min(0), Max(128)]),
+                ("spec.{ipipMode,vxlanMode}", &[Default("\"Never\"")]),
+                ("spec.nodeSelector", &[Default("\"all()\""), MaxLength(1024)]),
+                ("spec.namespaceSelector", &[MaxLength(1024)]),
+                ("spec.assignmentMode", &[Default("\"Automatic\"")]),
+                (
+                    "spec.allowedUses",
+                    &[MaxItems(3), Rule("self.all(u, self.exists_one(v, v == u))", "a use is listed twice")],
+                ),
+            ],
+        ],
+    }
+};

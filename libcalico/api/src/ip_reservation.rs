@@ -11,6 +11,7 @@ pub type IPReservation = Object<IPReservationSpec, NoStatus>;
 
 /// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPReservationSpec {
     /// Networks and addresses that are never given out automatically.
@@ -27,3 +28,14 @@ impl Checked for IPReservation {
         e.nets(&Path::root("spec").field("reservedCIDRs"), &self.spec.reserved_cidrs);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Format, MaxLength};
+    crate::crd::Table {
+        columns: &[],
+        status: false,
+        limits: &[&[("spec.reservedCIDRs[]", &[Format("cidr"), MaxLength(43)])]],
+    }
+};

@@ -11,6 +11,7 @@ pub type IPAMConfiguration = Object<IPAMConfigurationSpec, NoStatus>;
 
 /// Rules for blocks and addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPAMConfigurationSpec {
     /// Nodes take new blocks when theirs are full.
@@ -54,3 +55,31 @@ impl Checked for IPAMConfiguration {
         self.spec.ip_cooldown_seconds = self.spec.ip_cooldown_seconds.filter(|n| *n != 0);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, Max, Min, Rule};
+    crate::crd::Table {
+        columns: &[
+            ("StrictAffinity", "boolean", ".spec.strictAffinity"),
+            ("MaxBlocksPerHost", "integer", ".spec.maxBlocksPerHost"),
+            ("AutoAllocateBlocks", "boolean", ".spec.autoAllocateBlocks"),
+        ],
+        status: false,
+        limits: &[&[
+            ("", &[Rule("self.metadata.name == 'default'", "the only name is default")]),
+            (
+                "spec",
+                &[Rule(
+                    "!has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0 || (has(self.strictAffinity) && self.strictAffinity)",
+                    "maxBlocksPerHost needs strictAffinity: true",
+                )],
+            ),
+            ("spec.autoAllocateBlocks", &[Default("true")]),
+            ("spec.strictAffinity", &[Default("false")]),
+            ("spec.maxBlocksPerHost", &[Min(0), Max(1_000_000), Default("0")]),
+            ("spec.ipCooldownSeconds", &[Min(0), Max(1200)]),
+        ]],
+    }
+};

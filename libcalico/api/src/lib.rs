@@ -6,9 +6,13 @@
 pub mod bgp_configuration;
 pub mod bgp_filter;
 pub mod bgp_peer;
+pub mod block_affinity;
 pub mod calico_node_status;
 pub mod cluster_information;
+pub mod cluster_network_policy;
 pub mod common;
+#[cfg(feature = "schema")]
+pub mod crd;
 pub mod duration;
 pub mod felix_configuration;
 pub mod global_network_policy;
@@ -16,7 +20,9 @@ pub mod global_network_set;
 pub mod host_endpoint;
 pub mod ip_pool;
 pub mod ip_reservation;
+pub mod ipam_block;
 pub mod ipam_configuration;
+pub mod ipam_handle;
 pub mod kube_controllers_configuration;
 pub mod meta;
 pub mod names;

@@ -59,6 +59,7 @@ pub struct Object<S, T = NoStatus> {
 
 /// Status of a kind that has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NoStatus {}
 
 impl<S, T> Object<S, T> {

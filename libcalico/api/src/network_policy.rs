@@ -13,6 +13,7 @@ pub type NetworkPolicy = Object<NetworkPolicySpec, NoStatus>;
 
 /// Which endpoints of the namespace, which traffic, in which tier and order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicySpec {
     /// Rules for packets that leave the endpoint, first match wins.
@@ -72,3 +73,13 @@ impl Checked for NetworkPolicy {
         drop_empty(&mut spec.service_account_selector);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    crate::crd::Table {
+        columns: &[("Tier", "string", ".spec.tier"), ("Order", "number", ".spec.order")],
+        status: false,
+        limits: &[crate::policy::RULE_LIMITS, crate::policy::LIMITS],
+    }
+};

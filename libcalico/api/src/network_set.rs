@@ -11,6 +11,7 @@ pub type NetworkSet = Object<NetworkSetSpec, NoStatus>;
 
 /// The addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkSetSpec {
     /// Networks and addresses; selectors match the set by the labels of its metadata.
@@ -23,3 +24,8 @@ impl Checked for NetworkSet {
         e.nets(&Path::root("spec").field("nets"), &self.spec.nets);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table =
+    crate::crd::Table { columns: &[], status: false, limits: &[&[("spec.nets[]", crate::crd::NET)]] };

@@ -179,3 +179,53 @@ enum NumOrString {
     Num(i64),
     String(String),
 }
+
+/// Schemas in the Kubernetes API's terms: a number or a text, within what the parsers above take.
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{AsNumber, Port, Protocol};
+
+    impl JsonSchema for Protocol {
+        fn schema_name() -> Cow<'static, str> {
+            "Protocol".into()
+        }
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "x-kubernetes-int-or-string": true,
+                "pattern": "^(?i)(TCP|UDP|ICMP|ICMPv6|SCTP|UDPLite|[0-9]{1,3})$",
+                "minimum": 1,
+                "maximum": 255,
+                "maxLength": 16,
+            })
+        }
+    }
+
+    impl JsonSchema for Port {
+        fn schema_name() -> Cow<'static, str> {
+            "Port".into()
+        }
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "x-kubernetes-int-or-string": true,
+                "pattern": "^([0-9]{1,5}(:[0-9]{1,5})?|[A-Za-z0-9_.-]{1,128})$",
+                "minimum": 0,
+                "maximum": 65535,
+                "maxLength": 128,
+            })
+        }
+    }
+
+    impl JsonSchema for AsNumber {
+        fn schema_name() -> Cow<'static, str> {
+            "AsNumber".into()
+        }
+        /// Objects in the Kubernetes API hold the number: upstream's clients write nothing else.
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": u32::MAX })
+        }
+    }
+}

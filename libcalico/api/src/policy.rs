@@ -132,3 +132,131 @@ pub(crate) fn drop_empty(text: &mut Option<String>) {
         *text = None;
     }
 }
+
+/// What the Kubernetes API checks of rules, in every policy kind that has them. A rule between fields of one rule
+/// must stay cheap: the API server counts it for 1,024 rules.
+#[cfg(feature = "schema")]
+pub(crate) const RULE_LIMITS: crate::crd::Limits = {
+    use crate::crd::Set::{Max, MaxItems, MaxLength, Min, Numbers, Required, Rule};
+    use crate::crd::{NET, OBJECT_NAME, OBJECT_NAME_OR_EMPTY, SELECTOR};
+    use crate::rule::{MAX_NETS, MAX_PORTS};
+    &[
+        ("spec.{ingress,egress}", &[MaxItems(MAX_RULES as u64)]),
+        (
+            "spec.{ingress,egress}[]",
+            &[
+                Required(&["action"]),
+                Rule(
+                    "!((has(self.source) && ((has(self.source.ports) && size(self.source.ports) > 0) || (has(self.source.notPorts) && size(self.source.notPorts) > 0))) || (has(self.destination) && ((has(self.destination.ports) && size(self.destination.ports) > 0) || (has(self.destination.notPorts) && size(self.destination.notPorts) > 0)))) || (has(self.protocol) && string(self.protocol).lowerAscii() in ['tcp', 'udp', 'sctp', '6', '17', '132'])",
+                    "ports need protocol TCP, UDP or SCTP in the same rule",
+                ),
+                Rule(
+                    "!(has(self.icmp) || has(self.notICMP)) || (has(self.protocol) && string(self.protocol).lowerAscii() in ['icmp', 'icmpv6', '1', '58'])",
+                    "icmp and notICMP need protocol ICMP or ICMPv6 in the same rule",
+                ),
+                Rule(
+                    "!has(self.ipVersion) || !has(self.protocol) || !(self.ipVersion == 4 ? string(self.protocol).lowerAscii() in ['icmpv6', '58'] : string(self.protocol).lowerAscii() in ['icmp', '1'])",
+                    "ipVersion does not fit the protocol: ICMP is IPv4, ICMPv6 is IPv6",
+                ),
+            ],
+        ),
+        (
+            "spec.ingress[]",
+            &[
+                Rule(
+                    "!has(self.destination) || !has(self.destination.services)",
+                    "services are matched on the far side only: the source of ingress",
+                ),
+                Rule(
+                    "!has(self.http) || !has(self.protocol) || string(self.protocol).lowerAscii() in ['tcp', '6']",
+                    "HTTP is matched with protocol TCP only",
+                ),
+            ],
+        ),
+        (
+            "spec.egress[]",
+            &[
+                Rule(
+                    "!has(self.source) || !has(self.source.services)",
+                    "services are matched on the far side only: the destination of egress",
+                ),
+                Rule(
+                    "!has(self.destination) || !has(self.destination.services) || !((has(self.destination.ports) && size(self.destination.ports) > 0) || (has(self.destination.notPorts) && size(self.destination.notPorts) > 0))",
+                    "the ports come from the service when services are matched",
+                ),
+                Rule("!has(self.http)", "HTTP is matched on ingress only"),
+            ],
+        ),
+        ("spec.{ingress,egress}[].ipVersion", &[Numbers(&[4, 6])]),
+        (
+            "spec.{ingress,egress}[].{icmp,notICMP}",
+            &[Rule("!has(self.code) || has(self.type)", "a code needs a type beside it")],
+        ),
+        ("spec.{ingress,egress}[].{icmp,notICMP}.type", &[Min(0), Max(254)]),
+        ("spec.{ingress,egress}[].{icmp,notICMP}.code", &[Min(0), Max(255)]),
+        ("spec.{ingress,egress}[].http.paths[].{exact,prefix}", &[MaxLength(1024)]),
+        (
+            "spec.{ingress,egress}[].{source,destination}",
+            &[Rule(
+                "!has(self.services) || !((has(self.nets) && size(self.nets) > 0) || (has(self.notNets) && size(self.notNets) > 0) || (has(self.selector) && self.selector != '') || (has(self.notSelector) && self.notSelector != '') || (has(self.namespaceSelector) && self.namespaceSelector != '') || has(self.serviceAccounts))",
+                "services cannot be combined with nets, selectors or serviceAccounts on the same side",
+            )],
+        ),
+        ("spec.{ingress,egress}[].{source,destination}.{nets,notNets}", &[MaxItems(MAX_NETS as u64)]),
+        ("spec.{ingress,egress}[].{source,destination}.{nets,notNets}[]", NET),
+        ("spec.{ingress,egress}[].{source,destination}.{ports,notPorts}", &[MaxItems(MAX_PORTS as u64)]),
+        ("spec.{ingress,egress}[].{source,destination}.{selector,notSelector,namespaceSelector}", SELECTOR),
+        ("spec.{ingress,egress}[].{source,destination}.serviceAccounts.selector", SELECTOR),
+        ("spec.{ingress,egress}[].{source,destination}.serviceAccounts.names[]", OBJECT_NAME),
+        ("spec.{ingress,egress}[].{source,destination}.services", &[Required(&["name"])]),
+        ("spec.{ingress,egress}[].{source,destination}.services.name", OBJECT_NAME),
+        ("spec.{ingress,egress}[].{source,destination}.services.namespace", OBJECT_NAME_OR_EMPTY),
+    ]
+};
+
+/// What the Kubernetes API checks of the fields that every Calico policy has.
+#[cfg(feature = "schema")]
+pub(crate) const LIMITS: crate::crd::Limits = {
+    use crate::crd::Set::{Default, MaxItems, Rule};
+    use crate::crd::{OBJECT_NAME_OR_EMPTY, SELECTOR};
+    &[
+        ("spec.tier", OBJECT_NAME_OR_EMPTY),
+        ("spec.tier", &[Default("\"default\"")]),
+        ("spec.{selector,serviceAccountSelector}", SELECTOR),
+        (
+            "spec.types",
+            &[MaxItems(2), Rule("self.all(t, self.exists_one(u, u == t))", "a direction is listed twice")],
+        ),
+    ]
+};
+
+/// What the Kubernetes API checks of the fields that policies for the whole cluster have.
+#[cfg(feature = "schema")]
+pub(crate) const GLOBAL_LIMITS: crate::crd::Limits = {
+    use crate::crd::SELECTOR;
+    use crate::crd::Set::Rule;
+    &[
+        ("spec.namespaceSelector", SELECTOR),
+        (
+            "spec",
+            &[
+                Rule(
+                    "!(has(self.doNotTrack) && self.doNotTrack && has(self.preDNAT) && self.preDNAT)",
+                    "preDNAT and doNotTrack cannot both be true",
+                ),
+                Rule(
+                    "!(has(self.preDNAT) && self.preDNAT) || !has(self.egress) || size(self.egress) == 0",
+                    "a preDNAT policy has no egress rules",
+                ),
+                Rule(
+                    "!(has(self.preDNAT) && self.preDNAT) || !has(self.types) || !('Egress' in self.types)",
+                    "a preDNAT policy applies to ingress only",
+                ),
+                Rule(
+                    "(has(self.applyOnForward) && self.applyOnForward) || !((has(self.preDNAT) && self.preDNAT) || (has(self.doNotTrack) && self.doNotTrack))",
+                    "applyOnForward must be true where preDNAT or doNotTrack is",
+                ),
+            ],
+        ),
+    ]
+};

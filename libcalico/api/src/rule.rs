@@ -14,6 +14,7 @@ use crate::validation::{Findings, Path};
 
 /// What a rule does with a packet that matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Action {
     #[default]
     Allow,
@@ -24,6 +25,7 @@ pub enum Action {
 
 /// The direction that a policy applies to, seen from the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PolicyType {
     Ingress,
     Egress,
@@ -31,6 +33,7 @@ pub enum PolicyType {
 
 /// What a staged policy would do to its enforced twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StagedAction {
     Set,
     Delete,
@@ -40,6 +43,7 @@ pub enum StagedAction {
 
 /// One rule. Absent matches match everything; all given matches must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rule {
     /// What happens to a packet that matches.
@@ -75,16 +79,20 @@ pub struct Rule {
 
 /// ICMP type and code (RFC 792, RFC 4443). A code needs a type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct IcmpFields {
+    /// ICMP type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub icmp_type: Option<i32>,
+    /// ICMP code; needs a type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
 }
 
 /// One side of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct EntityRule {
     /// Addresses within one of these networks.
@@ -126,55 +134,69 @@ impl EntityRule {
 
 /// A Kubernetes Service whose endpoints are matched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ServiceMatch {
+    /// The Service's name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// The Service's namespace; the policy's own unless given.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
 }
 
 /// Service accounts, by name and by their labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ServiceAccountMatch {
     /// Names within the policy's namespace.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Service accounts by their labels.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
 }
 
 /// HTTP methods and paths (application layer policy).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HttpMatch {
+    /// Methods, any of these.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
+    /// Paths, any of these.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<HttpPath>,
 }
 
 /// One HTTP path, whole or by its beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HttpPath {
+    /// The whole path.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub exact: String,
+    /// The path's beginning.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub prefix: String,
 }
 
 /// Annotations of a rule: shown in flow logs, not matched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RuleMetadata {
+    /// Names and values for people and programs.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// What Felix may assume of a policy to be quicker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PerformanceHint {
     /// Calculate the policy before an endpoint on the node needs it.
     AssumeNeededOnEveryNode,

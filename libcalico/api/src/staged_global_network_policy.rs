@@ -13,6 +13,7 @@ pub type StagedGlobalNetworkPolicy = Object<StagedGlobalNetworkPolicySpec, NoSta
 
 /// As of GlobalNetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedGlobalNetworkPolicySpec {
     /// On host endpoints: also for forwarded traffic.
@@ -94,3 +95,18 @@ impl Checked for StagedGlobalNetworkPolicy {
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    crate::crd::Table {
+        columns: &[("Tier", "string", ".spec.tier"), ("Order", "number", ".spec.order")],
+        status: false,
+        limits: &[
+            crate::policy::RULE_LIMITS,
+            crate::policy::LIMITS,
+            crate::policy::GLOBAL_LIMITS,
+            &[("spec.stagedAction", &[crate::crd::Set::Default("\"Set\"")])],
+        ],
+    }
+};

@@ -14,70 +14,93 @@ pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpe
 
 /// As of Kubernetes' NetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedKubernetesNetworkPolicySpec {
+    /// Connections that the pods may open.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<KubernetesEgressRule>,
+    /// Connections that the pods may receive.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<KubernetesIngressRule>,
+    /// Pods of the namespace that the policy applies to; empty is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
+    /// Directions the policy applies to.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub policy_types: Vec<PolicyType>,
+    /// What the policy would do to the enforced one of its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged_action: Option<StagedAction>,
 }
 
 /// One rule for incoming packets; absent parts match everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesIngressRule {
+    /// Where a connection comes from, any of these; empty is anywhere.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<KubernetesPolicyPeer>,
+    /// Ports of the pods, any of these; empty is all.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<KubernetesPolicyPort>,
 }
 
 /// One rule for outgoing packets; absent parts match everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesEgressRule {
+    /// Ports of the far side, any of these; empty is all.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<KubernetesPolicyPort>,
+    /// Where a connection goes, any of these; empty is anywhere.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<KubernetesPolicyPeer>,
 }
 
 /// Pods, namespaces, or a range of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesPolicyPeer {
+    /// A range of addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_block: Option<KubernetesIpBlock>,
+    /// Namespaces of the pods; absent is the policy's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
+    /// The pods; absent is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
 }
 
 /// A range less some others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesIpBlock {
+    /// The range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
+    /// Ranges within it that are left out.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
 }
 
 /// A port, a range of ports, or a protocol's all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesPolicyPort {
+    /// Last port of a range that `port` begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_port: Option<i32>,
+    /// A port's number or name; absent is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
+    /// TCP, UDP or SCTP; TCP unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }
@@ -166,3 +189,46 @@ fn check_rule(
         }
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Format, Max, MaxItems, Min, Pattern, Required, Rule};
+    crate::crd::Table {
+        columns: &[],
+        status: false,
+        limits: &[&[
+            ("spec.stagedAction", &[crate::crd::Set::Default("\"Set\"")]),
+            ("spec.{ingress,egress}", &[MaxItems(1024)]),
+            (
+                "spec.{ingress[].from,egress[].to}[]",
+                &[Rule(
+                    "!has(self.ipBlock) || !(has(self.podSelector) || has(self.namespaceSelector))",
+                    "ipBlock cannot stand beside podSelector or namespaceSelector",
+                )],
+            ),
+            ("spec.{ingress[].from,egress[].to}", &[MaxItems(256)]),
+            ("spec.{ingress[].from,egress[].to}[].ipBlock", &[Required(&["cidr"])]),
+            ("spec.{ingress[].from,egress[].to}[].ipBlock.cidr", &[Format("cidr")]),
+            ("spec.{ingress[].from,egress[].to}[].ipBlock.except[]", &[Format("cidr")]),
+            ("spec.{ingress,egress}[].ports", &[MaxItems(256)]),
+            (
+                "spec.{ingress,egress}[].ports[]",
+                &[Rule(
+                    "!has(self.endPort) || (has(self.port) && type(self.port) == int && self.port <= self.endPort)",
+                    "endPort needs a numeric port beside it that is not above it",
+                )],
+            ),
+            ("spec.{ingress,egress}[].ports[].endPort", &[Min(1), Max(65535)]),
+            ("spec.{ingress,egress}[].ports[].protocol", &[Pattern("^(TCP|UDP|SCTP)$")]),
+            (
+                "spec.{podSelector,ingress[].from[].podSelector,ingress[].from[].namespaceSelector,egress[].to[].podSelector,egress[].to[].namespaceSelector}.matchExpressions[]",
+                &[Required(&["key", "operator"])],
+            ),
+            (
+                "spec.{podSelector,ingress[].from[].podSelector,ingress[].from[].namespaceSelector,egress[].to[].podSelector,egress[].to[].namespaceSelector}.matchExpressions[].operator",
+                &[Pattern("^(In|NotIn|Exists|DoesNotExist)$")],
+            ),
+        ]],
+    }
+};

@@ -13,6 +13,7 @@ pub type StagedNetworkPolicy = Object<StagedNetworkPolicySpec, NoStatus>;
 
 /// As of NetworkPolicy, and what staging it is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedNetworkPolicySpec {
     /// Rules for packets that leave the endpoint, first match wins.
@@ -78,3 +79,17 @@ impl Checked for StagedNetworkPolicy {
         drop_empty(&mut spec.service_account_selector);
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    crate::crd::Table {
+        columns: &[("Tier", "string", ".spec.tier"), ("Order", "number", ".spec.order")],
+        status: false,
+        limits: &[
+            crate::policy::RULE_LIMITS,
+            crate::policy::LIMITS,
+            &[("spec.stagedAction", &[crate::crd::Set::Default("\"Set\"")])],
+        ],
+    }
+};

@@ -12,6 +12,7 @@ pub type Tier = Object<TierSpec, TierStatus>;
 
 /// What controllers report of a tier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct TierStatus {
     /// `Ready` and what hinders it.
@@ -21,6 +22,7 @@ pub struct TierStatus {
 
 /// Where a tier stands and what ends it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct TierSpec {
     /// Place among the tiers, lowest first; absent is last.
@@ -66,3 +68,40 @@ impl Checked for Tier {
         self.status.get_or_insert_default();
     }
 }
+
+/// How the Kubernetes API shows and checks the kind.
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, MaxLength, Pattern, Rule};
+    crate::crd::Table {
+        columns: &[
+            ("Order", "number", ".spec.order"),
+            ("DefaultAction", "string", ".spec.defaultAction"),
+            ("Status", "string", ".status.conditions[?(@.type=='Ready')].reason"),
+        ],
+        status: true,
+        limits: &[
+            crate::crd::CONDITIONS,
+            &[
+                (
+                    "",
+                    &[
+                        Rule(
+                            "self.metadata.name != 'default' || (has(self.spec.order) && self.spec.order == 1000000.0 && self.spec.defaultAction == 'Deny')",
+                            "the tier default has the fixed order 1000000 and default action Deny",
+                        ),
+                        Rule(
+                            "self.metadata.name != 'kube-admin' || (has(self.spec.order) && self.spec.order == 1000.0 && self.spec.defaultAction == 'Pass')",
+                            "the tier kube-admin has the fixed order 1000 and default action Pass",
+                        ),
+                        Rule(
+                            "self.metadata.name != 'kube-baseline' || (has(self.spec.order) && self.spec.order == 10000000.0 && self.spec.defaultAction == 'Pass')",
+                            "the tier kube-baseline has the fixed order 10000000 and default action Pass",
+                        ),
+                    ],
+                ),
+                ("spec.defaultAction", &[Default("\"Deny\""), Pattern("^(Deny|Pass)$"), MaxLength(16)]),
+            ],
+        ],
+    }
+};

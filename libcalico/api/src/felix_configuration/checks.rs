@@ -255,3 +255,80 @@ impl FelixConfigurationSpec {
         ]
     }
 }
+
+/// What the Kubernetes API checks beside the table of [`RULES`].
+#[cfg(feature = "schema")]
+pub(crate) const CRD: crate::crd::Table = {
+    use crate::crd::Set::{Default, Max, MaxItems, MaxLength, Min, Pattern, Rule};
+    use crate::crd::{DURATION, SELECTOR};
+    crate::crd::Table {
+        columns: &[],
+        status: false,
+        limits: &[&[
+            (
+                "spec",
+                &[Rule(
+                    "!has(self.routeTableRange) || !has(self.routeTableRanges) || size(self.routeTableRanges) == 0",
+                    "routeTableRange cannot stand beside routeTableRanges",
+                )],
+            ),
+            (
+                "spec.bpfConntrackTimeouts.{creationGracePeriod,genericTimeout,icmpTimeout,tcpEstablished,tcpFinsSeen,tcpResetSeen,tcpSynSent,udpTimeout}",
+                &[Pattern(r"^(([+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)|[+-]?0|Auto)$")],
+            ),
+            (
+                "spec.{deviceRouteSourceAddress,deviceRouteSourceAddressIPv6,natOutgoingAddress}",
+                &[MaxLength(45), Pattern("^[0-9A-Fa-f:.]*$")],
+            ),
+            ("spec.{failsafeInboundHostPorts,failsafeOutboundHostPorts}[].port", &[Min(0), Max(65535)]),
+            (
+                "spec.{failsafeInboundHostPorts,failsafeOutboundHostPorts}[].protocol",
+                &[Pattern("^(?i)(TCP|UDP|SCTP)?$")],
+            ),
+            (
+                "spec.featureDetectOverride",
+                &[Pattern("^([a-zA-Z0-9-_]+=(true|false|),)*([a-zA-Z0-9-_]+=(true|false|))?$")],
+            ),
+            ("spec.featureGates", &[Pattern("^([a-zA-Z0-9-_]+=([^=]+),)*([a-zA-Z0-9-_]+=([^=]+))?$")]),
+            ("spec.healthTimeoutOverrides[].timeout", &[DURATION]),
+            ("spec.logActionRateLimit", &[Pattern("^[1-9][0-9]{0,3}/(second|minute|hour|day)$")]),
+            ("spec.logPrefix", &[Pattern("^([a-zA-Z0-9%: /_-])*$")]),
+            ("spec.nftablesFlowTableOffload", &[Default("\"Disabled\"")]),
+            ("spec.nftablesMode", &[Default("\"Auto\"")]),
+            ("spec.nodeSelector", SELECTOR),
+            ("spec.routeTableRanges", &[MaxItems(256)]),
+            (
+                "spec.routeTableRanges[]",
+                &[Rule(
+                    "has(self.min) && has(self.max) && self.min >= 1 && self.min <= self.max",
+                    "needs 1 <= min <= max",
+                )],
+            ),
+        ]],
+    }
+};
+
+/// Says the table of [`RULES`], and which fields are durations, in the terms of a schema.
+#[cfg(feature = "schema")]
+pub(crate) fn limit(schema: &mut Value) -> Result<(), crate::crd::CrdError> {
+    use crate::crd::{DURATION, NET, limit_field};
+    for (name, _) in FelixConfigurationSpec::default().durations() {
+        limit_field(schema, "FelixConfiguration", &format!("spec.{name}"), &[DURATION])?;
+    }
+    for (name, rule) in RULES {
+        let path = format!("spec.{name}");
+        let field = limit_field(schema, "FelixConfiguration", &path, &[])?;
+        match rule {
+            Rule::Words(words) => field["pattern"] = format!("^(?i)({})?$", words.join("|")).into(),
+            Rule::Range(min, max) => {
+                field["minimum"] = (*min).into();
+                field["maximum"] = (*max).into();
+            }
+            Rule::Address(_) => {}
+            Rule::Networks => {
+                limit_field(schema, "FelixConfiguration", &format!("{path}[]"), NET)?;
+            }
+        }
+    }
+    Ok(())
+}
