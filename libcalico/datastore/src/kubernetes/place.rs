@@ -330,6 +330,10 @@ pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
                     meta.remove(field);
                 }
                 meta.insert("name".to_owned(), json!(place.name));
+                match &place.collection.namespace {
+                    Some(namespace) => meta.insert("namespace".to_owned(), json!(namespace)),
+                    None => meta.remove("namespace"),
+                };
                 let notes = meta.get_mut("annotations").and_then(serde_json::Value::as_object_mut);
                 if let Some(notes) = notes {
                     notes.remove(METADATA_ANNOTATION);

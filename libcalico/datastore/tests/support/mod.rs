@@ -1,6 +1,7 @@
 //! A real etcd for tests: its own directory, ports and process, gone when dropped.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod contract;
 pub mod proxy;
 
 use std::net::TcpListener;
