@@ -58,6 +58,9 @@ pub(crate) const CRD: crate::crd::Table = {
             ("Types", "string", ".spec.clusterType"),
         ],
         status: false,
-        limits: &[&[("", &[Rule("self.metadata.name == 'default'", "the only name is default")])]],
+        limits: &[&[(
+            "",
+            &[Rule("self.metadata.name == 'default'", "metadata.name: the only name is default")],
+        )]],
     }
 };

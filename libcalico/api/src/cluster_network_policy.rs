@@ -234,6 +234,11 @@ pub(crate) const CRD: crate::crd::Table = {
                     &[Required(&["namespaceSelector", "podSelector"])],
                 ),
                 ("spec.{ingress,egress}[].protocols[]", &[MinProperties(1), MaxProperties(1)]),
+                ("spec.{ingress,egress}[].protocols[].{tcp,udp,sctp}", &[MinProperties(1)]),
+                (
+                    "spec.{subject,ingress[].from[],egress[].to[]}.{namespaces,pods.podSelector,pods.namespaceSelector}.matchExpressions[]",
+                    &[Required(&["key", "operator"])],
+                ),
                 (
                     "spec.{ingress,egress}[].protocols[].{tcp,udp,sctp}.destinationPort",
                     &[MinProperties(1), MaxProperties(1)],
@@ -244,10 +249,7 @@ pub(crate) const CRD: crate::crd::Table = {
                 ),
                 (
                     "spec.{ingress,egress}[].protocols[].{tcp,udp,sctp}.destinationPort.range",
-                    &[
-                        Required(&["end", "start"]),
-                        Rule("self.start <= self.end", "start must not be above end"),
-                    ],
+                    &[Required(&["end", "start"]), Rule("self.start < self.end", "start must be below end")],
                 ),
                 (
                     "spec.{ingress,egress}[].protocols[].{tcp,udp,sctp}.destinationPort.range.{start,end}",

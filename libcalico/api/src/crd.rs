@@ -3,7 +3,7 @@
 //! In come the types (structure and descriptions, by their derived schemas) and the table beside each
 //! ([`Table`]: columns, limits, rules between fields). Out go manifests of `apiextensions.k8s.io/v1`. What always
 //! holds: the schema is structural, every path in a table exists in its type, and the server refuses nothing that
-//! `Checked` lets pass. What is left out: writing files (`cargo xtask crds`), and what CEL cannot say within its
+//! `Checked` lets pass, save single addresses where upstream's definitions too want networks. What is left out: writing files (`cargo xtask crds`), and what CEL cannot say within its
 //! budget (selector grammar, address families of many networks, other objects): that stays with readers.
 
 use schemars::JsonSchema;
@@ -120,6 +120,7 @@ pub struct Crd {
 }
 
 /// Names of a kind, as the API server lists them.
+#[derive(Clone, Copy)]
 struct Names {
     api_version: &'static str,
     kind: &'static str,

@@ -9,6 +9,9 @@ use crate::names::is_interface_name;
 use crate::policy::drop_empty;
 use crate::validation::{Checked, Findings, Path};
 
+/// Most named ports of one host endpoint.
+pub const MAX_PORTS: usize = 1024;
+
 /// The whole object.
 pub type HostEndpoint = Object<HostEndpointSpec, NoStatus>;
 
@@ -62,6 +65,7 @@ impl Checked for HostEndpoint {
         for (i, profile) in self.spec.profiles.iter().enumerate() {
             e.object_name(&spec.field("profiles").index(i), profile);
         }
+        e.max_items(&spec.field("ports"), &self.spec.ports, MAX_PORTS);
         for (i, port) in self.spec.ports.iter().enumerate() {
             check_endpoint_port(&spec.field("ports").index(i), &port.name, &port.protocol, port.port, e);
         }
@@ -96,7 +100,7 @@ pub(crate) const CRD: crate::crd::Table = {
             ("spec.interfaceName", &[MaxLength(15), Pattern("^(\\*|[A-Za-z0-9_.-]*)$")]),
             ("spec.expectedIPs[]", &[Pattern("^[0-9A-Fa-f:.]+$"), MaxLength(45)]),
             ("spec.profiles[]", OBJECT_NAME),
-            ("spec.ports", &[MaxItems(1024)]),
+            ("spec.ports", &[MaxItems(MAX_PORTS as u64)]),
             ("spec.ports[].name", &[Pattern("^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$"), MaxLength(128)]),
             ("spec.ports[].port", &[Min(1), Max(65535)]),
             (

@@ -68,7 +68,7 @@ pub(crate) const CRD: crate::crd::Table = {
         ],
         status: false,
         limits: &[&[
-            ("", &[Rule("self.metadata.name == 'default'", "the only name is default")]),
+            ("", &[Rule("self.metadata.name == 'default'", "metadata.name: the only name is default")]),
             (
                 "spec",
                 &[Rule(

@@ -307,7 +307,7 @@ pub(crate) const CRD: crate::crd::Table = {
         columns: &[],
         status: true,
         limits: &[&[
-            ("", &[Rule("self.metadata.name == 'default'", "the only name is default")]),
+            ("", &[Rule("self.metadata.name == 'default'", "metadata.name: the only name is default")]),
             ("spec.controllers.node.hostEndpoint.templates[]", &[Required(&["generateName"])]),
             ("spec.controllers.node.hostEndpoint.templates[].interfaceCIDRs[]", &[Format("cidr")]),
             ("spec.controllers.node.hostEndpoint.templates[].nodeSelector", SELECTOR),

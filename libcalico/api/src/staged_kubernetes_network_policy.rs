@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::common::{LabelSelector, null_default};
 use crate::meta::{NoStatus, Object};
 use crate::num_or_string::Port;
+use crate::policy::MAX_RULES;
 use crate::rule::{PolicyType, StagedAction};
 use crate::validation::{Checked, Findings, Path};
+
+/// Most peers, or ports, of one rule.
+pub const MAX_MATCHES: usize = 512;
 
 /// The whole object.
 pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpec, NoStatus>;
@@ -112,10 +116,12 @@ impl Checked for StagedKubernetesNetworkPolicy {
             s.check(&spec.field("podSelector"), e);
         }
         let at = spec.field("ingress");
+        e.max_items(&at, &self.spec.ingress, MAX_RULES);
         for (i, rule) in self.spec.ingress.iter().enumerate() {
             check_rule(&at.index(i), "from", &rule.from, &rule.ports, e);
         }
         let at = spec.field("egress");
+        e.max_items(&at, &self.spec.egress, MAX_RULES);
         for (i, rule) in self.spec.egress.iter().enumerate() {
             check_rule(&at.index(i), "to", &rule.to, &rule.ports, e);
         }
@@ -143,6 +149,7 @@ fn check_rule(
     e: &mut Findings,
 ) {
     let list = path.field(side);
+    e.max_items(&list, peers, MAX_MATCHES);
     for (i, peer) in peers.iter().enumerate() {
         let at = list.index(i);
         if let Some(block) = &peer.ip_block {
@@ -171,6 +178,7 @@ fn check_rule(
         }
     }
     let list = path.field("ports");
+    e.max_items(&list, ports, MAX_MATCHES);
     for (i, port) in ports.iter().enumerate() {
         let at = list.index(i);
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -199,7 +207,7 @@ pub(crate) const CRD: crate::crd::Table = {
         status: false,
         limits: &[&[
             ("spec.stagedAction", &[crate::crd::Set::Default("\"Set\"")]),
-            ("spec.{ingress,egress}", &[MaxItems(1024)]),
+            ("spec.{ingress,egress}", &[MaxItems(MAX_RULES as u64)]),
             (
                 "spec.{ingress[].from,egress[].to}[]",
                 &[Rule(
@@ -207,11 +215,11 @@ pub(crate) const CRD: crate::crd::Table = {
                     "ipBlock cannot stand beside podSelector or namespaceSelector",
                 )],
             ),
-            ("spec.{ingress[].from,egress[].to}", &[MaxItems(256)]),
+            ("spec.{ingress[].from,egress[].to}", &[MaxItems(MAX_MATCHES as u64)]),
             ("spec.{ingress[].from,egress[].to}[].ipBlock", &[Required(&["cidr"])]),
             ("spec.{ingress[].from,egress[].to}[].ipBlock.cidr", &[Format("cidr")]),
             ("spec.{ingress[].from,egress[].to}[].ipBlock.except[]", &[Format("cidr")]),
-            ("spec.{ingress,egress}[].ports", &[MaxItems(256)]),
+            ("spec.{ingress,egress}[].ports", &[MaxItems(MAX_MATCHES as u64)]),
             (
                 "spec.{ingress,egress}[].ports[]",
                 &[Rule(

@@ -44,7 +44,7 @@ pub(super) fn structural(schema: Value) -> Value {
     }
     // Words of which some have a description of their own.
     if let Some(Value::Array(words)) = from.remove("oneOf") {
-        let words: Vec<Value> = words.into_iter().flat_map(words_of).collect();
+        let words: Vec<Value> = words.iter().flat_map(words_of).collect();
         from.insert("type".to_owned(), json!("string"));
         from.insert("enum".to_owned(), Value::Array(words));
     }
@@ -84,7 +84,7 @@ pub(super) fn structural(schema: Value) -> Value {
     Value::Object(to)
 }
 
-fn words_of(choice: Value) -> Vec<Value> {
+fn words_of(choice: &Value) -> Vec<Value> {
     match (choice.get("const"), choice.get("enum")) {
         (Some(word), _) => vec![word.clone()],
         (None, Some(Value::Array(words))) => words.clone(),

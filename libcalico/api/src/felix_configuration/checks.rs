@@ -14,6 +14,9 @@ use crate::common::EnabledDisabled;
 use crate::duration::normalise;
 use crate::validation::{Checked, Findings, Path};
 
+/// Most ranges of kernel routing tables.
+const MAX_ROUTE_TABLE_RANGES: usize = 256;
+
 /// What a field's value must be.
 enum Rule {
     /// One of these, whatever the case.
@@ -213,6 +216,7 @@ fn check_lists(s: &FelixConfigurationSpec, spec: &Path<'_>, e: &mut Findings) {
         e.duration_opt(&list.index(i).field("timeout"), o.timeout.as_deref());
     }
     let list = spec.field("routeTableRanges");
+    e.max_items(&list, &s.route_table_ranges, MAX_ROUTE_TABLE_RANGES);
     for (i, r) in s.route_table_ranges.iter().enumerate() {
         let (min, max) = (r.min.unwrap_or_default(), r.max.unwrap_or_default());
         e.require(1 <= min && min <= max, &list.index(i), format!("{min}-{max}"), "needs 1 <= min <= max");
@@ -296,7 +300,7 @@ pub(crate) const CRD: crate::crd::Table = {
             ("spec.nftablesFlowTableOffload", &[Default("\"Disabled\"")]),
             ("spec.nftablesMode", &[Default("\"Auto\"")]),
             ("spec.nodeSelector", SELECTOR),
-            ("spec.routeTableRanges", &[MaxItems(256)]),
+            ("spec.routeTableRanges", &[MaxItems(MAX_ROUTE_TABLE_RANGES as u64)]),
             (
                 "spec.routeTableRanges[]",
                 &[Rule(
