@@ -73,6 +73,7 @@ async fn a_killed_server_ends_watches_and_comes_back(server: &mut ApiServer) {
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
     assert!(rx.recv().await.is_none());
     server.run().await;
+    server.wait_for_kinds().await;
     assert_eq!(store.list(&scope()).await.unwrap().items.len(), 1);
 }
 
@@ -86,6 +87,7 @@ async fn a_forgotten_revision_is_told(server: &mut ApiServer) {
     server.kill();
     server.etcd.etcdctl(&["compact", &now.0]);
     server.run().await;
+    server.wait_for_kinds().await;
     let mut rx = store.watch(&scope(), &from).await.unwrap();
     let event = next(&mut rx).await;
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Compacted(_))), "{event:?}");

@@ -53,9 +53,7 @@ impl ApiServer {
         for crd in crds() {
             server.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &crd).await;
         }
-        for kind in Kind::ALL.iter().filter(|k| !built_in(**k)) {
-            server.wait(&format!("/apis/projectcalico.org/v3/{}", kind.plural())).await;
-        }
+        server.wait_for_kinds().await;
         server
     }
 
@@ -90,6 +88,13 @@ impl ApiServer {
             .unwrap();
         self.child = Some(child);
         self.wait("/api/v1/namespaces/default").await;
+    }
+
+    /// Until every kind is served, which after a start takes a moment longer than the rest.
+    pub async fn wait_for_kinds(&self) {
+        for kind in Kind::ALL.iter().filter(|k| !built_in(**k)) {
+            self.wait(&format!("/apis/projectcalico.org/v3/{}", kind.plural())).await;
+        }
     }
 
     /// SIGKILL.
