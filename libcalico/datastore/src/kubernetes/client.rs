@@ -31,7 +31,9 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest time for a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one request, a page of a listing or the beginning of a watch.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest time for a watch to go on where it broke: a listing is tried afterwards anyway.
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one stream may send ahead of its reader, bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// What all streams together may: so much that slow readers of some watches do not stop the others, bytes.
@@ -97,12 +99,12 @@ impl Client {
         self.request(Method::DELETE, path, JSON, options.to_string().into_bytes()).await
     }
 
-    /// Begins a watch.
-    pub async fn watch(&self, path: &str) -> Result<EventLines, ApiError> {
+    /// Begins a watch within a time.
+    pub async fn watch(&self, path: &str, limit: Duration) -> Result<EventLines, ApiError> {
         let (client, endpoint) = self.connected().await.map_err(ApiError::Datastore)?;
         self.take_turn().await;
         let request = request(Method::GET, path, JSON, Vec::new())?;
-        let stream = within(endpoint, client.request_stream(request))
+        let stream = within(endpoint, limit, client.request_stream(request))
             .await?
             .map_err(|e| translate(endpoint, path, &e))?;
         let boxed: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(stream);
@@ -124,7 +126,9 @@ impl Client {
         let (client, endpoint) = self.connected().await.map_err(ApiError::Datastore)?;
         self.take_turn().await;
         let request = request(method, path, content, body)?;
-        within(endpoint, client.request_text(request)).await?.map_err(|e| translate(endpoint, path, &e))
+        within(endpoint, REQUEST_TIMEOUT, client.request_text(request))
+            .await?
+            .map_err(|e| translate(endpoint, path, &e))
     }
 
     async fn take_turn(&self) {
@@ -134,10 +138,10 @@ impl Client {
     }
 }
 
-async fn within<T>(endpoint: &str, call: impl Future<Output = T>) -> Result<T, ApiError> {
-    tokio::time::timeout(REQUEST_TIMEOUT, call).await.map_err(|_| {
-        ApiError::Datastore(unreachable(endpoint, format!("no answer within {REQUEST_TIMEOUT:?}")))
-    })
+async fn within<T>(endpoint: &str, limit: Duration, call: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, call)
+        .await
+        .map_err(|_| ApiError::Datastore(unreachable(endpoint, format!("no answer within {limit:?}"))))
 }
 
 fn request(method: Method, path: &str, content: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, ApiError> {

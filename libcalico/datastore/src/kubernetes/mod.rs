@@ -345,7 +345,7 @@ impl Datastore for KubernetesDatastore {
         loop {
             match self.delete_once(key, &place, want).await {
                 Err(DatastoreError::Conflict(_)) if want.is_none() && attempt < WRITE_ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 result => return result,
             }

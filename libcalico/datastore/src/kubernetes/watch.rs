@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{Client, EventLines};
+use super::client::{Client, EventLines, REQUEST_TIMEOUT, RESUME_TIMEOUT};
 use super::error::{ApiError, refusal, unreachable};
 use super::place::{self, Collection, Head, HeadMeta, Meaning};
 use crate::codec::MalformedLog;
@@ -55,7 +55,7 @@ pub async fn start(
         if stream.cursor.is_empty() {
             stream.cursor = stream.now().await?;
         }
-        match stream.open().await {
+        match stream.open(REQUEST_TIMEOUT).await {
             Ok(lines) => streams.push((stream, lines)),
             Err(ApiError::Gone) => {
                 // The channel is new and has room.
@@ -138,20 +138,20 @@ impl Stream {
                 return Some(unreachable(&self.client.endpoint(), reason));
             }
             tracing::debug!(path = self.path, cursor = self.cursor, reason, "watch goes on");
-            lines = match self.open().await {
+            lines = match self.open(RESUME_TIMEOUT).await {
                 Ok(lines) => lines,
                 Err(e) => return Some(e.in_collection(&self.path, &self.cursor)),
             };
         }
     }
 
-    async fn open(&self) -> Result<EventLines, ApiError> {
+    async fn open(&self, limit: Duration) -> Result<EventLines, ApiError> {
         let life = rand::random_range(LIFE_SECS);
         let query = format!(
             "watch=true&allowWatchBookmarks=true&timeoutSeconds={life}&resourceVersion={}",
             self.cursor
         );
-        self.client.watch(&format!("{}?{query}", self.path)).await
+        self.client.watch(&format!("{}?{query}", self.path), limit).await
     }
 
     /// The collection's revision now.

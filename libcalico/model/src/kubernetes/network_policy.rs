@@ -127,8 +127,11 @@ fn rules(
     Ok(out)
 }
 
+/// A protocol, or any, and its ports, or all.
+type ProtocolPorts = (Option<Protocol>, Vec<Port>);
+
 /// The ports of each protocol. No ports where all of a protocol are meant, no protocol where all traffic is.
-fn by_protocol(ports: &[KubernetesPolicyPort]) -> Result<Vec<(Option<Protocol>, Vec<Port>)>, String> {
+fn by_protocol(ports: &[KubernetesPolicyPort]) -> Result<Vec<ProtocolPorts>, String> {
     if ports.is_empty() {
         return Ok(vec![(None, Vec::new())]);
     }
