@@ -44,9 +44,9 @@ pub enum StagedAction {
 /// One rule. Absent matches match everything; all given matches must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// What happens to a packet that matches.
+    /// What happens to a packet that matches. Must be given: a rule that says nothing must not allow.
     pub action: Action,
     /// 4 or 6: only packets of that family.
     #[serde(rename = "ipVersion", skip_serializing_if = "Option::is_none")]
@@ -64,10 +64,10 @@ pub struct Rule {
     #[serde(rename = "notICMP", skip_serializing_if = "Option::is_none")]
     pub not_icmp: Option<IcmpFields>,
     /// Where the packet comes from.
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "EntityRule::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "EntityRule::is_empty")]
     pub source: EntityRule,
     /// Where the packet goes to.
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "EntityRule::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "EntityRule::is_empty")]
     pub destination: EntityRule,
     /// Only HTTP requests of these methods and paths (application layer policy).
     #[serde(skip_serializing_if = "Option::is_none")]
