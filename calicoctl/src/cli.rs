@@ -6,11 +6,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod datastore;
 mod ipam;
+mod node;
+mod policy;
 
 pub use datastore::{DatastoreArgs, DatastoreCommand, MigrateArgs, MigrateCommand, MigrateImportArgs};
 pub use ipam::{
     IpamArgs, IpamCheckArgs, IpamCommand, IpamConfigureArgs, IpamReleaseArgs, IpamShowArgs, IpamSplitArgs,
 };
+pub use node::{
+    ChecksystemArgs, ClusterArgs, ClusterCommand, ClusterDiagsArgs, NodeArgs, NodeCommand, NodeDiagsArgs,
+    NodeStatusArgs,
+};
+pub use policy::{AnswerFormat, PolicyArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs};
 
 /// The configuration file that is read where it exists and no other is named.
 pub const DEFAULT_CONFIG: &str = libcalico_datastore::config::DEFAULT_CONFIG_FILE;
@@ -69,13 +76,36 @@ pub enum Command {
     Validate(FileArgs),
     /// IP address management
     Ipam(IpamArgs),
+    /// Who may talk to whom, and which policy says so
+    Policy(PolicyArgs),
     /// The datastore as a whole
     Datastore(DatastoreArgs),
     /// The node that this command runs on
     Node(NodeArgs),
+    /// The whole cluster
+    Cluster(ClusterArgs),
     /// Show versions
     #[command(after_help = EXAMPLE_VERSION)]
     Version(VersionArgs),
+    /// Print a shell's completion script
+    #[command(after_help = "Examples:
+  calicoctl completion bash > /etc/bash_completion.d/calicoctl
+  calicoctl completion zsh > ~/.zfunc/_calicoctl
+  calicoctl completion fish > ~/.config/fish/completions/calicoctl.fish")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command
+    #[command(
+        hide = true,
+        after_help = "Examples:
+  calicoctl man /usr/local/share/man/man1"
+    )]
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
 }
 
 const EXAMPLE_APPLY: &str = "Examples:
@@ -249,33 +279,6 @@ pub struct LabelArgs {
     pub namespace: String,
     #[command(flatten)]
     pub config: ConfigArgs,
-}
-
-/// `node`
-#[derive(Debug, Args)]
-pub struct NodeArgs {
-    #[command(subcommand)]
-    pub command: NodeCommand,
-}
-
-/// What to do with this node.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Show the node's BGP sessions
-    #[command(after_help = "Examples:
-  calicoctl node status")]
-    Status(NodeStatusArgs),
-}
-
-/// `node status`
-#[derive(Clone, Debug, Args)]
-pub struct NodeStatusArgs {
-    /// Control socket of the BGP daemon
-    #[arg(long, hide = true, env = "CALICO_BIRD_SOCKET", default_value = "/var/run/calico/bird.ctl")]
-    pub bird_socket: PathBuf,
-    /// Control socket of a second daemon for IPv6, where there is one
-    #[arg(long, hide = true, env = "CALICO_BIRD6_SOCKET", default_value = "/var/run/calico/bird6.ctl")]
-    pub bird6_socket: PathBuf,
 }
 
 /// `version`

@@ -20,6 +20,7 @@ pub mod command;
 pub mod error;
 pub mod kinds;
 pub mod output;
+pub mod policy;
 pub mod resource_file;
 pub mod rules;
 
@@ -48,14 +49,26 @@ pub async fn run(cli: Cli) -> Result<()> {
             cli::IpamCommand::Show(args) => command::ipam_show::run(&args, &cli.global).await,
             cli::IpamCommand::Split(args) => command::ipam_split::run(&args, &cli.global).await,
         },
+        Command::Policy(args) => match args.command {
+            cli::PolicyCommand::Explain(args) => command::policy_explain::run(&args, &cli.global).await,
+            cli::PolicyCommand::Diff(args) => command::policy_diff::run(&args, &cli.global).await,
+        },
         Command::Datastore(args) => {
             let cli::DatastoreCommand::Migrate(args) = args.command;
             command::datastore_migrate::run(args.command, &cli.global).await
         }
         Command::Node(args) => match args.command {
+            cli::NodeCommand::Checksystem(args) => command::node_checksystem::run(&args),
+            cli::NodeCommand::Diags(args) => command::node_diags::run(&args),
             cli::NodeCommand::Status(args) => command::node_status::run(&args),
         },
+        Command::Cluster(args) => {
+            let cli::ClusterCommand::Diags(args) = args.command;
+            command::cluster_diags::run(&args, &cli.global).await
+        }
         Command::Version(args) => command::version::run(&args, &cli.global).await,
+        Command::Completion { shell } => command::manual::completion(shell),
+        Command::Man { dir } => command::manual::man(&dir),
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 fn main() -> ExitCode {
-    let cli = calicoctl::cli::Cli::parse();
+    let cli = parse();
     calicoctl::start_logging(&cli.global.log_level);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -18,6 +18,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line. As `kubectl-calico`, found by kubectl, it calls itself `kubectl calico`.
+fn parse() -> calicoctl::cli::Cli {
+    let mut command = calicoctl::cli::Cli::command();
+    let called = std::env::args_os().next().map(std::path::PathBuf::from).unwrap_or_default();
+    if called.file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl-calico")) {
+        command = command.bin_name("kubectl calico");
+    }
+    let matches = command.get_matches();
+    calicoctl::cli::Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
 }
 
 fn run(cli: calicoctl::cli::Cli) -> anyhow::Result<()> {

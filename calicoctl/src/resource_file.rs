@@ -16,6 +16,9 @@ use crate::cli::InputArgs;
 /// Documents in one input beyond this are refused: nobody writes that many by hand.
 const MAX_BYTES: u64 = 256 << 20;
 
+/// The API that Kubernetes' own policies belong to.
+const KUBERNETES_POLICY: &str = "networking.k8s.io/v1";
+
 /// Why files could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -244,6 +247,9 @@ fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource
     let text = |field: &str| v.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
     let known = Kind::ALL.iter().copied().find(|k| k.name() == kind).filter(|_| version == API_VERSION);
+    if (kind, version) == ("NetworkPolicy", KUBERNETES_POLICY) {
+        return Err(refuse_kubernetes_policy(v));
+    }
     let Some(kind) = known else {
         let kinds: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
         return Err(vec![format!(
@@ -263,6 +269,27 @@ fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource
         resource.metadata_mut().name = complete.metadata().name.clone();
     }
     Ok(resource)
+}
+
+/// Kubernetes' own policies belong to the Kubernetes API. They are read strictly all the same, so that a wrong field
+/// is told here and not by the next tool.
+fn refuse_kubernetes_policy(v: &Value) -> Vec<String> {
+    // Its fields, and one more that Kubernetes does not have.
+    let staged = Resource::from_value_strict(Kind::StagedKubernetesNetworkPolicy, v);
+    let mut reasons: Vec<String> = match staged {
+        Err(found) => found.iter().map(|f| f.to_string().replace(", stagedAction", "")).collect(),
+        Ok(_) => Vec::new(),
+    };
+    if v.pointer("/spec/stagedAction").is_some() {
+        reasons.push("spec.stagedAction: unknown field".to_owned());
+    }
+    if reasons.is_empty() {
+        reasons.push(format!(
+            "a NetworkPolicy of {KUBERNETES_POLICY} is kept by the Kubernetes API: use kubectl apply; calicoctl takes \
+             apiVersion {API_VERSION}"
+        ));
+    }
+    reasons
 }
 
 /// Gives a namespaced object the namespace of the command line, or `default`, where it names none.

@@ -226,3 +226,20 @@ fn a_pool_keeps_its_block_size() {
     let out = etcd.calicoctl(&["apply", "-f", "-"], POOL);
     assert!(out.code == 1 && out.stderr.contains("spec.blockSize"), "{}", out.stderr);
 }
+
+#[test]
+fn policies_of_kubernetes_are_read_strictly_and_change_nothing() {
+    let Some(etcd) = Etcd::start() else { return };
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: audit-policy}\n\
+        spec: {podSelector: {matchLabels: {role: audit}}, policyTypes: [Ingress], audit: {metadata: {}}}\n";
+    let out = etcd.calicoctl(&["apply", "-f", "-"], &format!("{POOL}---\n{policy}"));
+    assert_eq!(
+        said(&out),
+        (
+            1,
+            "Error: Failed to execute command: standard input: document 2 (NetworkPolicy audit-policy): spec.audit: \
+             unknown field; allowed: egress, ingress, podSelector, policyTypes\n"
+        )
+    );
+    assert_eq!(etcd.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
+}

@@ -1,0 +1,375 @@
+//! The verdict about traffic between two ends, for every port for which it is the same, with the steps that led there.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use felix_calc::explain::{self, Decision, Direction, Packet, matches};
+use felix_calc::mirror::Mirror;
+use felix_message::{
+    Action, IpSetId, IpSetMember, Rule, Side, TierDefaultAction, TierInfo, WorkloadEndpoint,
+};
+use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use serde::Serialize;
+
+use crate::policy::party::{Party, Traffic};
+use crate::policy::rule_text;
+use crate::policy::world::World;
+use crate::{Error, Result};
+
+/// Source port of a new connection: of those that systems give out, and in no rule by chance.
+const SOURCE_PORT: u16 = 54_321;
+/// Types of an echo request in ICMP and ICMPv6.
+const ECHO: [u8; 2] = [8, 128];
+
+/// The answer for one pair and one address family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    pub from: String,
+    pub from_address: IpAddr,
+    pub to: String,
+    pub to_address: IpAddr,
+    pub protocol: String,
+    /// In order of ports. One without ports where the protocol has none.
+    pub parts: Vec<Part>,
+}
+
+/// Ports with the same verdict for the same reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// First and last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<(u16, u16)>,
+    pub allowed: bool,
+    /// Absent where the end is no workload of the cluster: nothing of ours decides there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Half>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Half>,
+}
+
+/// What happens at one end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Half {
+    pub endpoint: String,
+    pub node: String,
+    pub allowed: bool,
+    /// What decided, in a sentence's part.
+    pub decided_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Counted from 0, as in the policy's list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<usize>,
+    pub steps: Vec<Step>,
+}
+
+/// Something that was looked at on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// `NetworkPolicy default/web`, `profile kns.default`, or the end of the tier.
+    pub subject: String,
+    pub outcome: String,
+}
+
+/// Answers for every address family that both ends have.
+pub fn ask(world: &mut World, from: &Party, to: &Party, traffic: Traffic) -> Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for v4 in [true, false] {
+        let of = |p: &Party| p.addresses.iter().copied().find(|a| a.is_ipv4() == v4);
+        let (Some(src), Some(dst)) = (of(from), of(to)) else { continue };
+        let ends = Ends { src, dst, traffic };
+        let parts = parts(world, from.endpoint.as_ref(), to.endpoint.as_ref(), ends)?;
+        answers.push(Answer {
+            from: from.name.clone(),
+            from_address: src,
+            to: to.name.clone(),
+            to_address: dst,
+            protocol: traffic.protocol_name(),
+            parts,
+        });
+    }
+    if answers.is_empty() {
+        return Err(Error::Usage(format!("{} and {} have no address family in common", from.name, to.name)));
+    }
+    Ok(answers)
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    src: IpAddr,
+    dst: IpAddr,
+    traffic: Traffic,
+}
+
+impl Ends {
+    fn packet(&self, port: u16) -> Packet {
+        let v4 = self.src.is_ipv4();
+        let protocol = self.traffic.protocol_for(v4);
+        let has_ports = self.traffic.has_ports();
+        Packet {
+            src: self.src,
+            dst: self.dst,
+            protocol,
+            src_port: if has_ports { SOURCE_PORT } else { 0 },
+            dst_port: port,
+            icmp: matches!(protocol, 1 | 58).then_some((ECHO[usize::from(!v4)], 0)),
+        }
+    }
+}
+
+/// An endpoint and what its node's Felix makes of it.
+type Calculated = (WorkloadEndpointKey, Rc<Mirror>, Arc<WorkloadEndpoint>);
+
+fn parts(
+    world: &mut World,
+    from: Option<&WorkloadEndpointKey>,
+    to: Option<&WorkloadEndpointKey>,
+    ends: Ends,
+) -> Result<Vec<Part>> {
+    let calculated = |world: &mut World, key: Option<&WorkloadEndpointKey>| match key {
+        Some(key) => world.calculated(key).map(|(m, e)| Some((key.clone(), m, e))),
+        None => Ok(None),
+    };
+    let (egress, ingress) = (calculated(world, from)?, calculated(world, to)?);
+    let mut starts = BTreeSet::new();
+    for (dir, end) in [(Direction::Egress, &egress), (Direction::Ingress, &ingress)] {
+        if let Some((_, mirror, endpoint)) = end {
+            boundaries(mirror, endpoint, dir, ends.dst, &mut starts);
+        }
+    }
+    let ranges: Vec<(u16, u16)> = match (ends.traffic.has_ports(), ends.traffic.port) {
+        (false, _) => vec![(0, 0)],
+        (true, Some(port)) => vec![(port, port)],
+        (true, None) => {
+            // Port 0 cannot be asked for.
+            starts.retain(|s| *s > 1);
+            let firsts: Vec<u16> = std::iter::once(1).chain(starts).collect();
+            let lasts = firsts.iter().skip(1).map(|f| f - 1).chain([u16::MAX]);
+            firsts.iter().copied().zip(lasts).collect()
+        }
+    };
+    let mut parts: Vec<Part> = Vec::new();
+    for (first, last) in ranges {
+        let packet = ends.packet(first);
+        let half = |dir, end: &Option<Calculated>| {
+            end.as_ref().map(|(key, mirror, endpoint)| half(world, key, mirror, endpoint, dir, &packet))
+        };
+        let (egress, ingress) = (half(Direction::Egress, &egress), half(Direction::Ingress, &ingress));
+        let allowed = [&egress, &ingress].into_iter().flatten().all(|h| h.allowed);
+        let ports = ends.traffic.has_ports().then_some((first, last));
+        match parts.last_mut() {
+            Some(p) if p.egress == egress && p.ingress == ingress => {
+                p.ports = p.ports.map(|(f, _)| (f, last));
+            }
+            _ => parts.push(Part { ports, allowed, egress, ingress }),
+        }
+    }
+    Ok(parts)
+}
+
+/// First ports of ranges within which no rule of the endpoint tells ports apart.
+fn boundaries(
+    mirror: &Mirror,
+    endpoint: &WorkloadEndpoint,
+    dir: Direction,
+    dst: IpAddr,
+    starts: &mut BTreeSet<u16>,
+) {
+    let mut add = |first: u16, last: u16| {
+        starts.insert(first);
+        starts.extend(last.checked_add(1));
+    };
+    let of = |inbound: &'_ Vec<Rule>, outbound: &'_ Vec<Rule>| -> Vec<Rule> {
+        if dir == Direction::Ingress { inbound.clone() } else { outbound.clone() }
+    };
+    let keys = endpoint.tiers.iter().flat_map(|t| policies(t, dir));
+    let rules = keys.filter_map(|k| mirror.policies.get(k)).flat_map(|p| of(&p.inbound, &p.outbound));
+    let profiles = endpoint.profiles.iter().filter_map(|p| mirror.profiles.get(p));
+    let rules = rules.chain(profiles.flat_map(|p| of(&p.inbound, &p.outbound)));
+    for rule in rules {
+        let side: &Side = &rule.dst;
+        for r in side.ports.iter().chain(&side.not_ports) {
+            add(r.first, r.last);
+        }
+        let sets = side.ip_port_sets.iter().chain(&side.named_port_sets).chain(&side.not_named_port_sets);
+        for id in sets {
+            for port in ports_of(mirror, id, dst) {
+                add(port, port);
+            }
+        }
+    }
+}
+
+fn ports_of<'a>(mirror: &'a Mirror, id: &IpSetId, dst: IpAddr) -> impl Iterator<Item = u16> + 'a {
+    let members = mirror.ip_sets.get(id).map(|(_, members)| members.iter());
+    members.into_iter().flatten().filter_map(move |m| match m {
+        IpSetMember::IpPort(addr, _, port) if *addr == dst => Some(*port),
+        _ => None,
+    })
+}
+
+fn policies(tier: &TierInfo, dir: Direction) -> &[PolicyKey] {
+    if dir == Direction::Ingress { &tier.ingress } else { &tier.egress }
+}
+
+fn half(
+    world: &World,
+    key: &WorkloadEndpointKey,
+    mirror: &Mirror,
+    endpoint: &WorkloadEndpoint,
+    dir: Direction,
+    packet: &Packet,
+) -> Half {
+    let verdict = explain::workload(mirror, endpoint, dir, packet);
+    let mut half = Half {
+        endpoint: key.workload.clone(),
+        node: key.host.clone(),
+        allowed: verdict.allowed,
+        decided_by: String::new(),
+        tier: None,
+        policy: None,
+        rule: None,
+        steps: steps(world, mirror, endpoint, dir, packet),
+    };
+    half.decided_by = match &verdict.decision {
+        Decision::Inactive => "the endpoint is not active".to_owned(),
+        Decision::PolicyRule { policy, rule } => {
+            half.tier = mirror.policies.get(policy).map(|p| p.tier.clone());
+            half.policy = Some(policy_name(policy));
+            half.rule = Some(*rule);
+            let tier = half.tier.as_deref().unwrap_or_default();
+            let text = rule_text::of_policy(world, policy, dir, *rule);
+            format!("{} rule {rule} in tier {tier}{}", policy_name(policy), in_brackets(&text))
+        }
+        Decision::TierDefault { tier } => {
+            half.tier = Some(tier.clone());
+            format!("the end of tier {tier}: policies apply and none of their rules matches")
+        }
+        Decision::ProfileRule { profile, rule } => {
+            half.policy = Some(format!("profile {profile}"));
+            half.rule = Some(*rule);
+            let text = rule_text::of_profile(world, profile, dir, *rule);
+            format!("profile {profile} rule {rule}{}", in_brackets(&text))
+        }
+        Decision::NoProfile => "no policy applies and no profile allows it".to_owned(),
+    };
+    half
+}
+
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+/// `NetworkPolicy default/web`
+#[must_use]
+pub fn policy_name(key: &PolicyKey) -> String {
+    let slash = if key.namespace.is_empty() { "" } else { "/" };
+    format!("{} {}{slash}{}", key.kind.name(), key.namespace, key.name)
+}
+
+/// What a list of rules says of a packet.
+enum Said {
+    Nothing,
+    Final(usize, Action),
+}
+
+fn first_match(mirror: &Mirror, rules: &[Rule], packet: &Packet) -> (Vec<usize>, Said) {
+    let mut logged = Vec::new();
+    for (i, rule) in rules.iter().enumerate().filter(|(_, r)| matches(mirror, r, packet)) {
+        if rule.action == Action::Log {
+            logged.push(i);
+        } else {
+            return (logged, Said::Final(i, rule.action));
+        }
+    }
+    (logged, Said::Nothing)
+}
+
+/// Everything that was looked at, in order, up to what decided.
+fn steps(
+    world: &World,
+    mirror: &Mirror,
+    endpoint: &WorkloadEndpoint,
+    dir: Direction,
+    packet: &Packet,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !endpoint.active {
+        return steps;
+    }
+    for tier in endpoint.tiers.iter() {
+        if tier_steps(world, mirror, tier, dir, packet, &mut steps) {
+            return steps;
+        }
+    }
+    for name in &endpoint.profiles {
+        let subject = format!("profile {name}");
+        let Some(profile) = mirror.profiles.get(name) else { continue };
+        let rules = if dir == Direction::Ingress { &profile.inbound } else { &profile.outbound };
+        let (_, said) = first_match(mirror, rules, packet);
+        let (outcome, end) = match said {
+            Said::Nothing => ("no rule matches".to_owned(), false),
+            Said::Final(i, action) => (
+                format!("rule {i}: {action:?}{}", in_brackets(&rule_text::of_profile(world, name, dir, i))),
+                action != Action::Pass,
+            ),
+        };
+        steps.push(Step { tier: None, subject, outcome });
+        if end {
+            return steps;
+        }
+    }
+    steps.push(Step { tier: None, subject: "end".to_owned(), outcome: "Deny".to_owned() });
+    steps
+}
+
+/// True where the tier decided.
+fn tier_steps(
+    world: &World,
+    mirror: &Mirror,
+    tier: &TierInfo,
+    dir: Direction,
+    packet: &Packet,
+    steps: &mut Vec<Step>,
+) -> bool {
+    let mut enforced = false;
+    let mut push = |subject: String, outcome: String| {
+        steps.push(Step { tier: Some(tier.name.clone()), subject, outcome });
+    };
+    for key in policies(tier, dir) {
+        let Some(policy) = mirror.policies.get(key) else { continue };
+        let rules = if dir == Direction::Ingress { &policy.inbound } else { &policy.outbound };
+        let (logged, said) = first_match(mirror, rules, packet);
+        let staged = if key.kind.staged() { "staged, not enforced: " } else { "" };
+        enforced |= !key.kind.staged();
+        for i in logged {
+            push(policy_name(key), format!("{staged}rule {i}: Log"));
+        }
+        match said {
+            Said::Nothing => push(policy_name(key), format!("{staged}no rule matches")),
+            Said::Final(i, action) => {
+                let text = in_brackets(&rule_text::of_policy(world, key, dir, i));
+                push(policy_name(key), format!("{staged}rule {i}: {action:?}{text}"));
+                if staged.is_empty() {
+                    return action != Action::Pass;
+                }
+            }
+        }
+    }
+    if !enforced {
+        return false;
+    }
+    let action = if tier.default_action == TierDefaultAction::Pass { "Pass" } else { "Deny" };
+    push("end of the tier".to_owned(), action.to_owned());
+    tier.default_action != TierDefaultAction::Pass
+}
