@@ -74,6 +74,9 @@ pub enum Command {
     /// Check resources in files without a datastore
     #[command(after_help = EXAMPLE_VALIDATE)]
     Validate(FileArgs),
+    /// Print what files would be stored as: policies of Kubernetes in Calico's form, defaults filled in
+    #[command(after_help = EXAMPLE_CONVERT)]
+    Convert(ConvertArgs),
     /// IP address management
     Ipam(IpamArgs),
     /// Who may talk to whom, and which policy says so
@@ -135,6 +138,11 @@ const EXAMPLE_LABEL: &str = "Examples:
   calicoctl label nodes node-a rack --remove";
 const EXAMPLE_VALIDATE: &str = "Examples:
   calicoctl validate -f policy.yaml";
+const EXAMPLE_CONVERT: &str = "Examples:
+  calicoctl convert -f kubernetes-policy.yaml
+  calicoctl convert -f kubernetes-policy.yaml -o json
+
+Manifests of Calico's API v1 are not read.";
 const EXAMPLE_VERSION: &str = "Examples:
   calicoctl version
   calicoctl version --client";
@@ -171,6 +179,16 @@ pub struct FileArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub config: ConfigArgs,
+}
+
+/// `convert`
+#[derive(Clone, Debug, Args)]
+pub struct ConvertArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// yaml or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml", value_parser = ["yaml", "json"])]
+    pub output: String,
 }
 
 /// `create`

@@ -41,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Get(args) => command::get::run(&args, &cli.global).await,
         Command::Patch(args) => command::patch::run(&args, &cli.global).await,
         Command::Label(args) => command::label::run(&args, &cli.global).await,
+        Command::Convert(args) => command::convert::run(&args),
         Command::Validate(args) => command::validate::run(&args),
         Command::Ipam(args) => match args.command {
             cli::IpamCommand::Check(args) => command::ipam_check::run(&args, &cli.global).await,

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use libcalico_api::{API_VERSION, Kind, Resource};
+use libcalico_model::kubernetes;
 use serde_json::Value;
 
 use crate::cli::InputArgs;
@@ -16,7 +17,7 @@ use crate::cli::InputArgs;
 /// Documents in one input beyond this are refused: nobody writes that many by hand.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// The API that Kubernetes' own policies belong to.
+/// The API that Kubernetes' own policies belong to. Calico's datastore keeps them in Calico's form.
 const KUBERNETES_POLICY: &str = "networking.k8s.io/v1";
 
 /// Why files could not be used.
@@ -247,10 +248,8 @@ fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource
     let text = |field: &str| v.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
     let known = Kind::ALL.iter().copied().find(|k| k.name() == kind).filter(|_| version == API_VERSION);
-    if (kind, version) == ("NetworkPolicy", KUBERNETES_POLICY) {
-        return Err(refuse_kubernetes_policy(v));
-    }
-    let Some(kind) = known else {
+    let converted = (kind, version) == ("NetworkPolicy", KUBERNETES_POLICY);
+    let Some(kind) = known.or(converted.then_some(Kind::NetworkPolicy)) else {
         let kinds: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
         return Err(vec![format!(
             "unknown resource type ({kind}) and/or version ({version}); allowed: apiVersion {API_VERSION} with kind {}",
@@ -258,8 +257,12 @@ fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource
         )]);
     };
     let lines = |found: Vec<String>| found;
-    let mut resource = Resource::from_value_strict(kind, v)
-        .map_err(|found| lines(found.iter().map(ToString::to_string).collect()))?;
+    let mut resource = if converted {
+        kubernetes_policy(v, &args.namespace)?
+    } else {
+        Resource::from_value_strict(kind, v)
+            .map_err(|found| lines(found.iter().map(ToString::to_string).collect()))?
+    };
     set_namespace(&mut resource, &args.namespace).map_err(|e| vec![e])?;
     if purpose == Purpose::Write {
         let mut complete = resource.clone();
@@ -271,25 +274,24 @@ fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource
     Ok(resource)
 }
 
-/// Kubernetes' own policies belong to the Kubernetes API. They are read strictly all the same, so that a wrong field
-/// is told here and not by the next tool.
-fn refuse_kubernetes_policy(v: &Value) -> Vec<String> {
-    // Its fields, and one more that Kubernetes does not have.
+/// A policy of Kubernetes as the Calico policy that it stands for, `knp.default.NAME`. Read strictly: a field that
+/// Kubernetes does not have, or a rule that cannot be converted, refuses all of it.
+fn kubernetes_policy(v: &Value, namespace: &str) -> Result<Resource, Vec<String>> {
+    // A staged policy has Kubernetes' fields, and one more.
     let staged = Resource::from_value_strict(Kind::StagedKubernetesNetworkPolicy, v);
-    let mut reasons: Vec<String> = match staged {
+    let mut reasons: Vec<String> = match &staged {
         Err(found) => found.iter().map(|f| f.to_string().replace(", stagedAction", "")).collect(),
         Ok(_) => Vec::new(),
     };
     if v.pointer("/spec/stagedAction").is_some() {
         reasons.push("spec.stagedAction: unknown field".to_owned());
     }
-    if reasons.is_empty() {
-        reasons.push(format!(
-            "a NetworkPolicy of {KUBERNETES_POLICY} is kept by the Kubernetes API: use kubectl apply; calicoctl takes \
-             apiVersion {API_VERSION}"
-        ));
-    }
-    reasons
+    let Ok(mut staged) = staged else { return Err(reasons) };
+    set_namespace(&mut staged, namespace).map_err(|e| vec![e])?;
+    let json = serde_json::to_vec(&staged).map_err(|e| vec![e.to_string()])?;
+    let converted = kubernetes::network_policy::convert(&json).map_err(|e| vec![e.to_string()])?;
+    reasons.extend(converted.left_out);
+    if reasons.is_empty() { Ok(converted.policy.into()) } else { Err(reasons) }
 }
 
 /// Gives a namespaced object the namespace of the command line, or `default`, where it names none.

@@ -243,3 +243,30 @@ fn policies_of_kubernetes_are_read_strictly_and_change_nothing() {
     );
     assert_eq!(etcd.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
 }
+
+#[test]
+fn a_policy_of_kubernetes_is_applied_in_calicos_form_and_convert_prints_it() {
+    let Some(etcd) = Etcd::start() else { return };
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: prod}\n\
+        spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{ports: [{port: 80}], \
+        from: [{podSelector: {matchLabels: {app: client}}}]}]}\n";
+    assert_eq!(
+        said(&etcd.calicoctl(&["apply", "-f", "-"], policy)),
+        (0, "Successfully applied 1 'NetworkPolicy' resource(s)\n")
+    );
+    let stored = etcd.read("/calico/resources/v3/projectcalico.org/networkpolicies/prod/knp.default.web");
+    assert_eq!(stored["spec"]["types"], serde_json::json!(["Ingress"]));
+    assert_eq!(stored["spec"]["ingress"][0]["destination"]["ports"], serde_json::json!([80]));
+    let printed = etcd.calicoctl(&["convert", "-f", "-"], policy);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert!(
+        printed.stdout.contains("kind: NetworkPolicy\n")
+            && printed.stdout.contains("name: knp.default.web\n")
+    );
+    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &printed.stdout).code, 0);
+    let json = etcd.calicoctl(&["convert", "-o", "json", "-f", "-"], policy).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["spec"]["ingress"], stored["spec"]["ingress"]);
+    let out = etcd.calicoctl(&["delete", "-f", "-"], policy);
+    assert_eq!(said(&out), (0, "Successfully deleted 1 'NetworkPolicy' resource(s)\n"));
+}

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cluster_diags;
+pub mod convert;
 pub mod create;
 pub mod datastore_migrate;
 pub mod delete;
