@@ -55,7 +55,8 @@ pub fn translate(endpoint: &str, path: &str, error: &kube::Error) -> ApiError {
     match error {
         kube::Error::Api(status) => refusal(endpoint, path, status),
         kube::Error::Auth(e) => ApiError::Datastore(DatastoreError::Unauthorized(chain(e))),
-        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+        kube::Error::Service(e) => ApiError::Datastore(unreachable(endpoint, chain(&**e))),
+        kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => {
             ApiError::Datastore(unreachable(endpoint, chain(error)))
         }
         e => ApiError::Datastore(DatastoreError::Other { key: path.to_owned(), reason: chain(e) }),
