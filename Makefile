@@ -19,6 +19,7 @@ check: deps ## format, clippy with warnings denied, tidy, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) xtask tidy
+	$(CARGO) xtask crds --check
 	$(CARGO) xtask licences
 
 unit: deps ## unit and integration tests of every crate but the laboratory's (root: they make namespaces)

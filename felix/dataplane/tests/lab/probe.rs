@@ -65,7 +65,11 @@ impl Pinger {
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
             let mut buf = [MaybeUninit::<u8>::uninit(); 1500];
-            let Ok(n) = self.socket.recv(&mut buf) else { continue };
+            let Ok((n, from)) = self.socket.recv_from(&mut buf) else { continue };
+            // A raw socket hears the replies to every ping of its namespace; ids are too few to tell them apart.
+            if from.as_socket().map(|a| a.ip()) != Some(self.to) {
+                continue;
+            }
             #[allow(unsafe_code)]
             // SAFETY: recv wrote the first n bytes.
             let bytes: Vec<u8> = buf[..n].iter().map(|b| unsafe { b.assume_init() }).collect();
