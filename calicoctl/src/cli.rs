@@ -74,7 +74,7 @@ pub enum Command {
     /// Check resources in files without a datastore
     #[command(after_help = EXAMPLE_VALIDATE)]
     Validate(FileArgs),
-    /// Print what files would be stored as: policies of Kubernetes in Calico's form, defaults filled in
+    /// Print files as they would be stored: Kubernetes' policies in Calico's form
     #[command(after_help = EXAMPLE_CONVERT)]
     Convert(ConvertArgs),
     /// IP address management

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// A client of the datastore, once the cluster's version was compared with ours.
 pub async fn open(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datastore>> {
-    let store = open_unchecked(config).await?;
+    let store = open_unchecked(config, global).await?;
     if !global.allow_version_mismatch {
         check_version(store.as_ref()).await?;
     }
@@ -25,10 +25,14 @@ pub async fn open(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datast
 }
 
 /// A client of the datastore, whatever the cluster's version.
-pub async fn open_unchecked(config: &ConfigArgs) -> Result<Arc<dyn Datastore>> {
+pub async fn open_unchecked(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datastore>> {
     let path = config.config.as_path();
     let file = (path != Path::new(DEFAULT_CONFIG) || path.exists()).then_some(path);
-    Ok(connect(&ClientConfig::load(file)?).await?)
+    let mut settings = ClientConfig::load(file)?;
+    if !global.context.is_empty() {
+        settings.kubernetes.context = Some(global.context.clone());
+    }
+    Ok(connect(&settings).await?)
 }
 
 /// The object that describes the cluster, where the datastore is initialised.

@@ -162,3 +162,17 @@ fn a_pool_is_split_under_a_lock_and_its_addresses_stay() {
     assert!(usage.contains("| IP Pool  | 10.65.128.0/18 |      16384 |     2 (0%) |"), "{usage}");
     assert!(!usage.contains("10.65.0.0/16"), "{usage}");
 }
+
+#[test]
+fn a_cluster_that_cannot_be_asked_is_an_error_and_no_report_is_written() {
+    let Some(etcd) = Etcd::start() else { return };
+    etcd.load(&dump());
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report.json");
+    let out = etcd.calicoctl(
+        &["ipam", "check", "--kubeconfig=/nonexistent/kubeconfig", "-o", report.to_str().unwrap()],
+        "",
+    );
+    assert!(out.code == 1 && out.stderr.contains("/nonexistent/kubeconfig"), "{}", out.stderr);
+    assert!(!report.exists());
+}

@@ -59,8 +59,7 @@ pub struct IpamCheckArgs {
     /// Write a report that `ipam release --from-report` takes
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Kubeconfig of the cluster whose pods and Services are to be compared too. This build compares with
-    /// WorkloadEndpoints and Nodes alone and refuses the flag
+    /// Kubeconfig of the cluster whose pods are compared too; without, WorkloadEndpoints and Nodes are
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]

@@ -77,7 +77,7 @@ struct Record {
 pub async fn run(command: MigrateCommand, global: &Global) -> Result<()> {
     match command {
         MigrateCommand::Export(config) => export(&config, global).await,
-        MigrateCommand::Import(args) => import(&args).await,
+        MigrateCommand::Import(args) => import(&args, global).await,
         MigrateCommand::Lock(config) => set_ready(&config, global, false).await,
         MigrateCommand::Unlock(config) => set_ready(&config, global, true).await,
     }
@@ -166,7 +166,7 @@ async fn ipam_records(store: &dyn Datastore) -> Result<IpamRecords> {
     })
 }
 
-async fn import(args: &MigrateImportArgs) -> Result<()> {
+async fn import(args: &MigrateImportArgs, global: &Global) -> Result<()> {
     let (name, text) = read_text(&args.filename)?;
     let parts: Vec<&str> = text.split(SEPARATOR).collect();
     let [resources_text, info_text, ipam_text] = parts.as_slice() else {
@@ -189,7 +189,7 @@ async fn import(args: &MigrateImportArgs) -> Result<()> {
     let ipam: IpamRecords = serde_json::from_str(ipam_text).map_err(wrong)?;
     let ipam = parse_records(&name, ipam)?;
 
-    let store = client::open_unchecked(&args.config).await?;
+    let store = client::open_unchecked(&args.config, global).await?;
     check_empty(&store).await?;
     client::ensure_initialized(store.as_ref()).await?;
     write_ready(store.as_ref(), false, |own| {

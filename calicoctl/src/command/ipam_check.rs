@@ -2,16 +2,18 @@
 //! and writes the report that `ipam release` takes.
 //!
 //! The comparison itself is `libcalico_ipam::check`. It needs no Kubernetes API: on etcd, workload endpoints are
-//! written by the CNI plugin together with their addresses. Addresses of Services cannot be judged without it and
-//! count as used.
+//! written by the CNI plugin together with their addresses. With a kubeconfig, pods are compared too. Addresses of
+//! Services are not judged and count as used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
 use libcalico_api::cluster_information::ClusterInformation;
 use libcalico_api::node::Node;
 use libcalico_api::{CALICO_VERSION, Kind, Resource};
+use libcalico_datastore::kubernetes::{KubernetesConfig, KubernetesDatastore};
 use libcalico_datastore::{Datastore, Found, Read, Scope};
 use libcalico_ipam::block;
 use libcalico_ipam::check::{Allocation, Findings, Problem, Records, attribute_text, check};
@@ -65,16 +67,13 @@ pub struct LeakedHandle {
 
 /// Runs the command.
 pub async fn run(args: &IpamCheckArgs, global: &Global) -> Result<()> {
-    if args.kubeconfig.is_some() {
-        let hint = "leave it out: addresses are compared with WorkloadEndpoints and Nodes of the datastore";
-        return Err(Error::Usage(format!(
-            "--kubeconfig: this build does not ask the Kubernetes API; {hint}"
-        )));
-    }
     let store = client::open(&args.config, global).await?;
     println!("Checking IPAM for inconsistencies...\n");
     let info = client::cluster_information(store.as_ref()).await?.unwrap_or_default();
-    let records = read(store.as_ref()).await?;
+    let mut records = read(store.as_ref()).await?;
+    if let Some(path) = &args.kubeconfig {
+        add_pods(&mut records, path, global).await?;
+    }
     let findings = check(&records);
     let details = Details { all: args.show_all_ips, problems: args.show_all_ips || args.show_problem_ips };
     print!("{}", render(&records, &findings, details));
@@ -114,6 +113,22 @@ async fn read(store: &dyn Datastore) -> Result<Records> {
         }
     }
     Ok(records)
+}
+
+/// Adds the addresses of a cluster's pods. A pod that the datastore has too bears the same name in both.
+async fn add_pods(records: &mut Records, kubeconfig: &Path, global: &Global) -> Result<()> {
+    let cluster = KubernetesDatastore::new(KubernetesConfig {
+        kubeconfig: Some(kubeconfig.display().to_string()),
+        context: Some(global.context.clone()).filter(|c| !c.is_empty()),
+        ..KubernetesConfig::default()
+    });
+    let pods = cluster.list(&Scope::kind(Kind::WorkloadEndpoint)).await?;
+    for kv in pods.items {
+        if let Value::Resource(r) = kv.value {
+            add_resource(records, &r)?;
+        }
+    }
+    Ok(())
 }
 
 fn add_resource(records: &mut Records, resource: &Resource) -> Result<()> {

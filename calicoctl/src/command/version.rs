@@ -13,7 +13,7 @@ const COMMIT: &str = match option_env!("CALICO_GIT_COMMIT") {
 };
 
 /// Runs the command.
-pub async fn run(args: &VersionArgs, _global: &Global) -> Result<()> {
+pub async fn run(args: &VersionArgs, global: &Global) -> Result<()> {
     let interval = match &args.poll {
         None => None,
         Some(text) => {
@@ -26,7 +26,7 @@ pub async fn run(args: &VersionArgs, _global: &Global) -> Result<()> {
     if args.client {
         return Ok(());
     }
-    let store = client::open_unchecked(&args.config).await?;
+    let store = client::open_unchecked(&args.config, global).await?;
     loop {
         let info = client::cluster_information(store.as_ref())
             .await
