@@ -82,10 +82,8 @@ fn kill_everywhere(lab: &Lab, daemons: &[&str]) {
         all.iter().map(|(place, d)| lab.kill_process(place, d, Signal::SIGKILL).unwrap()).collect();
     if daemons.contains(&"calico-typha") {
         // Typha has no supervisor of ours: a cluster's kubelet would start it again.
-        eventually("typha to be gone", Duration::from_secs(5), || {
-            let left = lab.processes("infra", "calico-typha").unwrap();
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        });
+        let gone = killed.iter().flatten().all(|id| id.wait_gone(Duration::from_secs(10)));
+        assert!(gone, "a killed daemon is still there");
         lab.restart_daemon("infra", "typha").unwrap();
     }
     for ((place, daemon), killed) in all.iter().zip(&killed) {
