@@ -24,11 +24,11 @@ check: deps ## format, clippy with warnings denied, tidy, licences
 
 unit: deps ## unit and integration tests of every crate but the laboratory's (root: they make namespaces)
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace --exclude e2e
+	$(CARGO) test --workspace --exclude e2e --no-fail-fast
 
 e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
 	$(CARGO) build --workspace
-	$(CARGO) test --package e2e -- --test-threads=1
+	$(CARGO) test --package e2e --no-fail-fast -- --test-threads=1
 
 test: check unit e2e ## everything above: what CI runs
 

@@ -145,14 +145,17 @@ fn looks_like_something_else(s: &str) -> bool {
     ) {
         return true;
     }
-    let first = s.trim_start_matches(['+', '-', '.']).chars().next();
+    let first = s.trim_start_matches(['+', '-', '.', '_']).chars().next();
     let numeric =
         |c: char| c.is_ascii_hexdigit() || matches!(c, '_' | '.' | '+' | '-' | ':' | 'x' | 'o' | 'X' | 'O');
+    // Readers of YAML 1.1 skip underscores wherever they stand in a number.
+    let bare = lower.replace('_', "");
+    let unsigned = bare.trim_start_matches(['+', '-']);
     let is_number = first.is_some_and(|c| c.is_ascii_digit())
-        && (lower.replace('_', "").parse::<f64>().is_ok()
-            || lower.starts_with("0x")
-            || lower.starts_with("0o")
-            || lower.starts_with("0b")
+        && (bare.parse::<f64>().is_ok()
+            || unsigned.starts_with("0x")
+            || unsigned.starts_with("0o")
+            || unsigned.starts_with("0b")
             || (s.chars().all(numeric) && sexagesimal(s)));
     is_number || is_time(s)
 }
@@ -221,6 +224,8 @@ mod tests {
                     "é",
                     "0o7",
                     "1_0",
+                    "_0",
+                    "_0x1f",
                     "---"
                 ][..]
             )
