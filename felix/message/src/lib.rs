@@ -79,7 +79,7 @@ pub enum IpSetMember {
 pub struct IpSetUpdate {
     pub id: IpSetId,
     pub kind: IpSetKind,
-    /// Sorted, distinct. Networks may overlap.
+    /// Sorted, distinct. The calculation sends no network that another member contains.
     pub members: Vec<IpSetMember>,
 }
 
