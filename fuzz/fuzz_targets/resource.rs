@@ -11,7 +11,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         resource.set_defaults();
         let _ = resource.validate();
     }
-    if let Ok(value) = serde_json::from_slice(input.1) {
-        let _ = Resource::from_value_strict(kind, value);
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(input.1) {
+        let _ = Resource::from_value_strict(kind, &value);
     }
 });
