@@ -320,6 +320,25 @@ fn unescape(s: &str) -> String {
     s.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
 }
 
+/// The four parts of a stored workload endpoint's name (node, orchestrator, workload, endpoint): split at single
+/// dashes, doubled ones halved. `None` where there are not four or one is empty.
+#[must_use]
+pub fn endpoint_name_parts(name: &str) -> Option<[String; 4]> {
+    let mut parts = vec![String::new()];
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '-' {
+            parts.last_mut()?.push(c);
+        } else if chars.next_if_eq(&'-').is_some() {
+            parts.last_mut()?.push('-');
+        } else {
+            parts.push(String::new());
+        }
+    }
+    let parts: [String; 4] = parts.try_into().ok()?;
+    parts.iter().all(|p| !p.is_empty()).then_some(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::profile::{NAMESPACE_PROFILE, SERVICE_ACCOUNT_PROFILE};
 use super::{identity, malformed, read};
 use crate::ValueError;
+use crate::key::endpoint_name_parts;
 
 /// The pod's first address as a network: `10.65.0.2/32`. Empty once it was given back.
 pub const POD_IP: &str = "cni.projectcalico.org/podIP";
@@ -194,31 +195,11 @@ pub fn released() -> BTreeMap<&'static str, String> {
     BTreeMap::from([(POD_IP, String::new()), (POD_IPS, String::new())])
 }
 
-/// The pod in an endpoint's name: `NODE-k8s-POD-eth0`, the dashes of each part doubled. None where it is no pod's.
+/// The pod in an endpoint's name: `NODE-k8s-POD-eth0`. None where it is no pod's.
 #[must_use]
 pub fn pod_of(endpoint: &str) -> Option<String> {
-    let mut parts = vec![String::new()];
-    let mut chars = endpoint.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '-' {
-            parts.last_mut()?.push(c);
-        } else if chars.next_if_eq(&'-').is_some() {
-            parts.last_mut()?.push('-');
-        } else {
-            parts.push(String::new());
-        }
-    }
-    match parts.as_slice() {
-        [node, orchestrator, pod, interface]
-            if orchestrator == ORCHESTRATOR
-                && !node.is_empty()
-                && !pod.is_empty()
-                && !interface.is_empty() =>
-        {
-            Some(pod.clone())
-        }
-        _ => None,
-    }
+    let [_, orchestrator, pod, _] = endpoint_name_parts(endpoint)?;
+    (orchestrator == ORCHESTRATOR).then_some(pod)
 }
 
 impl Pod {

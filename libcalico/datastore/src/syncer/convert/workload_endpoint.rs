@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use libcalico_api::workload_endpoint::{WorkloadEndpoint, WorkloadEndpointSpec};
-use libcalico_model::key::WorkloadEndpointKey;
+use libcalico_model::key::{WorkloadEndpointKey, endpoint_name_parts};
 use libcalico_model::{Key, Value, backend};
 
 use super::rule::lower;
@@ -16,7 +16,7 @@ use super::{Outputs, parse_net, parse_nets};
 pub fn convert(endpoint: &WorkloadEndpoint) -> Result<Outputs, String> {
     let spec = &endpoint.spec;
     let namespace = &endpoint.metadata.namespace;
-    let [host, orchestrator, workload, interface] = parts(&endpoint.metadata.name)
+    let [host, orchestrator, workload, interface] = endpoint_name_parts(&endpoint.metadata.name)
         .ok_or("its name is not NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT with dashes doubled")?;
     if spec.ip_networks.is_empty() {
         // Not networked yet, or no longer.
@@ -73,23 +73,6 @@ fn ports(spec: &WorkloadEndpointSpec) -> Vec<backend::EndpointPort> {
         .collect()
 }
 
-/// Splits at single dashes and halves the doubled ones.
-fn parts(name: &str) -> Option<[String; 4]> {
-    let mut parts = vec![String::new()];
-    let mut chars = name.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '-' {
-            parts.last_mut()?.push(c);
-        } else if chars.next_if_eq(&'-').is_some() {
-            parts.last_mut()?.push('-');
-        } else {
-            parts.push(String::new());
-        }
-    }
-    let parts: [String; 4] = parts.try_into().ok()?;
-    parts.iter().all(|p| !p.is_empty()).then_some(parts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,10 +105,10 @@ mod tests {
     #[test]
     fn a_name_without_four_parts_is_refused() {
         for name in ["", "a-b-c", "a-b-c-d-e", "a--b-c-d", "-b-c-d"] {
-            assert!(parts(name).is_none(), "{name}");
+            assert!(endpoint_name_parts(name).is_none(), "{name}");
         }
-        assert_eq!(parts("a---b-c-d-").map(|p| p.join("|")), None);
-        assert_eq!(parts("a--b-k8s-c----d-eth0").unwrap().join("|"), "a-b|k8s|c--d|eth0");
+        assert_eq!(endpoint_name_parts("a---b-c-d-").map(|p| p.join("|")), None);
+        assert_eq!(endpoint_name_parts("a--b-k8s-c----d-eth0").unwrap().join("|"), "a-b|k8s|c--d|eth0");
     }
 
     #[test]
