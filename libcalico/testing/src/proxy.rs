@@ -1,0 +1,77 @@
+//! A TCP proxy that can go silent: connections stay open, nothing passes. A black hole without a firewall.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub struct Proxy {
+    port: u16,
+    silent: Arc<watch::Sender<bool>>,
+    target: Arc<watch::Sender<u16>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    pub async fn start(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silent = Arc::new(watch::Sender::new(false));
+        let state = silent.clone();
+        let target = Arc::new(watch::Sender::new(target));
+        let to = target.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let port = *to.borrow();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+                let (cr, cw) = client.into_split();
+                let (sr, sw) = server.into_split();
+                let mut moved = to.subscribe();
+                moved.mark_unchanged();
+                let (silent_in, silent_out) = (state.subscribe(), state.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pump(cr, sw, silent_in) => {}
+                        () = pump(sr, cw, silent_out) => {}
+                        _ = moved.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port, silent, target, task }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends all connections; new ones go to another port.
+    pub fn retarget(&self, target: u16) {
+        let _ = self.target.send(target);
+    }
+
+    pub fn set_silent(&self, silent: bool) {
+        let _ = self.silent.send(silent);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut silent: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let Ok(n) = from.read(&mut buffer).await else { return };
+        if n == 0 || silent.wait_for(|s| !*s).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
