@@ -226,8 +226,10 @@ impl EtcdCluster {
         let peers: Vec<(String, String)> =
             (0..3).map(|i| (format!("etcd{i}"), format!("http://127.0.0.1:{}", free_port()))).collect();
         let all = peers.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
-        let mut members: Vec<RealEtcd> =
-            peers.iter().map(|(name, url)| RealEtcd::prepare(EtcdOptions::default(), name, url, &all)).collect();
+        let mut members: Vec<RealEtcd> = peers
+            .iter()
+            .map(|(name, url)| RealEtcd::prepare(EtcdOptions::default(), name, url, &all))
+            .collect();
         // None of them listens before most of them run.
         members.iter_mut().for_each(RealEtcd::spawn);
         members.iter_mut().for_each(RealEtcd::listens);

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// Between a client and a port of 127.0.0.1, on the runtime that it was started in.
 pub struct Proxy {
     port: u16,
     silent: Arc<watch::Sender<bool>>,
@@ -14,9 +15,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// To this port.
     pub async fn start(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("a port").port();
         let silent = Arc::new(watch::Sender::new(false));
         let state = silent.clone();
         let target = Arc::new(watch::Sender::new(target));
@@ -42,6 +44,12 @@ impl Proxy {
         Self { port, silent, target, task }
     }
 
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -51,6 +59,7 @@ impl Proxy {
         let _ = self.target.send(target);
     }
 
+    /// Passes nothing on, and keeps the connections open.
     pub fn set_silent(&self, silent: bool) {
         let _ = self.silent.send(silent);
     }
