@@ -16,7 +16,7 @@ use crate::{
     bgp_configuration, bgp_filter, bgp_peer, block_affinity, calico_node_status, cluster_information,
     cluster_network_policy, felix_configuration, global_network_policy, global_network_set, host_endpoint,
     ip_pool, ip_reservation, ipam_block, ipam_configuration, ipam_handle, kube_controllers_configuration,
-    network_policy, network_set, staged_global_network_policy, staged_kubernetes_network_policy,
+    network_policy, network_set, operator, staged_global_network_policy, staged_kubernetes_network_policy,
     staged_network_policy, tier,
 };
 
@@ -50,6 +50,8 @@ pub(crate) enum Set {
     MaxProperties(u64),
     /// null is a value of its own.
     Nullable,
+    /// An object with whatever fields.
+    Open,
     Pattern(&'static str),
     Format(&'static str),
     /// JSON text.
@@ -191,6 +193,16 @@ pub fn all() -> Result<Vec<Crd>, CrdError> {
             short: &["cnp"],
         }, cluster_network_policy::ClusterNetworkPolicy;
     };
+    all.push(crd::<operator::installation::Installation>(
+        Names {
+            api_version: operator::API_VERSION,
+            kind: "Installation",
+            plural: "installations",
+            namespaced: false,
+            short: &[],
+        },
+        &operator::installation::CRD,
+    )?);
     let mut felix = crd::<felix_configuration::FelixConfiguration>(
         Kind::FelixConfiguration.into(),
         &felix_configuration::CRD,

@@ -142,6 +142,7 @@ fn put(at: &mut Value, set: &Set) {
         Set::MinProperties(n) => at["minProperties"] = json!(n),
         Set::MaxProperties(n) => at["maxProperties"] = json!(n),
         Set::Nullable => at["nullable"] = json!(true),
+        Set::Open => at["x-kubernetes-preserve-unknown-fields"] = json!(true),
         Set::Pattern(p) => at["pattern"] = json!(p),
         Set::Format(f) => at["format"] = json!(f),
         Set::Default(text) => at["default"] = serde_json::from_str(text).unwrap_or_default(),
