@@ -10,13 +10,15 @@
 //! - whatever a lab made can be removed by [`Lab::down`], also when its maker was killed half way, because
 //!   every thing can be found by its name or by the namespace it lives in.
 //!
-//! Left out: Kubernetes (the lab acts as the orchestrator itself) and anything that survives a reboot.
+//! Left out: Kubernetes (the lab acts as the orchestrator itself; [`k8s`] is a handle on a real one) and anything that
+//! survives a reboot.
 
 pub mod bench;
 pub mod bird_control;
 pub mod certificates;
 pub mod cni;
 mod error;
+pub mod k8s;
 pub mod kernel;
 pub mod lab;
 pub mod names;

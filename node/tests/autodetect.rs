@@ -28,7 +28,7 @@ const HOST: &[&str] = &[
 ];
 
 fn found(method: &str, family: Family) -> Option<String> {
-    detect(&method.parse().unwrap(), family, &interfaces().unwrap()).ok().map(|n| n.to_string())
+    detect(&method.parse().unwrap(), family, &interfaces().unwrap(), &[]).ok().map(|n| n.to_string())
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Which of the host's addresses is the node's.
 //!
-//! In come the interfaces ([`interfaces`] reads the kernel's) and a [`Method`]; out goes one address with its network.
-//! The choice is pure, apart from `can-reach=`, which asks the kernel for the source address of a route.
+//! In come the interfaces ([`interfaces`] reads the kernel's), what Kubernetes says of the node, and a [`Method`]; out goes
+//! one address with its network. The choice is pure, apart from `can-reach=`, which asks the kernel for the source address
+//! of a route.
 
 mod interfaces;
 mod mtu;
@@ -57,8 +58,14 @@ pub enum DetectError {
     NotFound { family: Family, method: String },
     #[error("{method}: {destination} has no {family} route or address: {reason}")]
     Unreachable { family: Family, method: &'static str, destination: String, reason: String },
-    #[error("kubernetes-internal-ip needs Kubernetes, and this node runs with etcd; choose another method")]
-    NeedsKubernetes,
+    #[error(
+        "kubernetes-internal-ip: Kubernetes has no {family} InternalIP for this node (kubectl get node -o wide); set the kubelet's --node-ip or choose another method"
+    )]
+    NoInternalIp { family: Family },
+    #[error(
+        "kubernetes-internal-ip: {address} is on none of this host's interfaces; correct the kubelet's --node-ip or choose another method"
+    )]
+    NotLocal { address: IpAddr },
     #[error("cannot read the host's interfaces: {0}")]
     Kernel(#[from] nix::Error),
 }
@@ -108,8 +115,14 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// Finds the node's address: `172.31.0.1/24`.
-pub fn detect(method: &Method, family: Family, interfaces: &[Interface]) -> Result<IpNet, DetectError> {
+/// Finds the node's address: `172.31.0.1/24`. `internal` are the addresses that Kubernetes has for the node, for
+/// [`Method::KubernetesInternalIp`] alone.
+pub fn detect(
+    method: &Method,
+    family: Family,
+    interfaces: &[Interface],
+    internal: &[IpAddr],
+) -> Result<IpNet, DetectError> {
     let found = match method {
         Method::FirstFound => first(usual(interfaces), family, |_| true),
         Method::SkipInterface(skipped) => {
@@ -125,7 +138,14 @@ pub fn detect(method: &Method, family: Family, interfaces: &[Interface]) -> Resu
             first(interfaces.iter(), family, |ip| networks.iter().any(|n| n.contains(&ip)))
         }
         Method::CanReach(destination) => return reach(destination, family, interfaces),
-        Method::KubernetesInternalIp => return Err(DetectError::NeedsKubernetes),
+        Method::KubernetesInternalIp => {
+            let address = internal.iter().copied().find(|a| Family::of(*a) == family);
+            let address = address.ok_or(DetectError::NoInternalIp { family })?;
+            if !is_local(address, interfaces) {
+                return Err(DetectError::NotLocal { address });
+            }
+            Some(with_network(address, interfaces))
+        }
     };
     found.ok_or_else(|| DetectError::NotFound { family, method: method.to_string() })
 }
@@ -228,7 +248,7 @@ mod tests {
     }
 
     fn found(method: &str, family: Family) -> Option<String> {
-        detect(&method.parse().unwrap(), family, &host()).ok().map(|n| n.to_string())
+        detect(&method.parse().unwrap(), family, &host(), &[]).ok().map(|n| n.to_string())
     }
 
     #[test]
@@ -256,9 +276,19 @@ mod tests {
     }
 
     #[test]
-    fn kubernetes_internal_ip_says_what_it_needs() {
-        let error = detect(&"kubernetes-internal-ip".parse().unwrap(), Family::V4, &host()).unwrap_err();
-        assert!(error.to_string().contains("needs Kubernetes"), "{error}");
+    fn kubernetes_internal_ip_is_what_kubernetes_says_with_the_network_that_the_host_has() {
+        let method: Method = "kubernetes-internal-ip".parse().unwrap();
+        let says = |addresses: &[&str], family| {
+            let internal: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            detect(&method, family, &host(), &internal)
+        };
+        let found = says(&["192.168.7.5", "fd00::5"], Family::V4).unwrap();
+        assert_eq!(found.to_string(), "192.168.7.5/24");
+        assert_eq!(says(&["192.168.7.5", "fd00::5"], Family::V6).unwrap().to_string(), "fd00::5/64");
+        let error = says(&["192.168.7.5"], Family::V6).unwrap_err();
+        assert!(matches!(error, DetectError::NoInternalIp { .. }), "{error}");
+        let error = says(&["192.0.2.1"], Family::V4).unwrap_err();
+        assert!(matches!(error, DetectError::NotLocal { .. }), "{error}");
     }
 
     #[test]

@@ -29,15 +29,11 @@ pub fn plan(
     if environment.backend != Backend::None {
         let mut bgp = node.spec.bgp.take().unwrap_or_default();
         let before = (bgp.ipv4_address.clone(), bgp.ipv6_address.clone());
-        bgp.ipv4_address =
-            address(Family::V4, &environment.ip, &environment.ip_method, bgp.ipv4_address.as_deref(), host)?;
-        bgp.ipv6_address = address(
-            Family::V6,
-            &environment.ip6,
-            &environment.ip6_method,
-            bgp.ipv6_address.as_deref(),
-            host,
-        )?;
+        let known = Known { host, internal: &internal_addresses(current) };
+        let (v4, v6) = (bgp.ipv4_address.as_deref(), bgp.ipv6_address.as_deref());
+        let v4 = address(Family::V4, &environment.ip, &environment.ip_method, v4, known)?;
+        let v6 = address(Family::V6, &environment.ip6, &environment.ip6_method, v6, known)?;
+        (bgp.ipv4_address, bgp.ipv6_address) = (v4, v6);
         if bgp.ipv4_address.is_none() && bgp.ipv6_address.is_none() {
             return Err(StartupError::NoAddress);
         }
@@ -59,12 +55,25 @@ pub fn plan(
     Ok((current != Some(&node)).then_some(node))
 }
 
+/// What an address is chosen from.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    host: &'a [Interface],
+    internal: &'a [IpAddr],
+}
+
+/// What Kubernetes says: its Node has an address that it calls internal for each family. Empty on etcd.
+fn internal_addresses(node: Option<&Node>) -> Vec<IpAddr> {
+    let all = node.into_iter().flat_map(|n| &n.spec.addresses);
+    all.filter(|a| a.type_ == "InternalIP").filter_map(|a| parse_ip(&a.address)).collect()
+}
+
 fn address(
     family: Family,
     wish: &AddressWish,
     method: &Method,
     current: Option<&str>,
-    host: &[Interface],
+    Known { host, internal }: Known<'_>,
 ) -> Result<Option<String>, StartupError> {
     let detects = match wish {
         AddressWish::Autodetect => true,
@@ -82,15 +91,18 @@ fn address(
             };
             Some(net.to_string())
         }
-        _ if detects => match (detect(method, family, host), current) {
+        _ if detects => match (detect(method, family, host, internal), current) {
             (Ok(net), _) => {
                 if current != Some(net.to_string().as_str()) {
                     info!(address = %net, %method, "{family} address detected");
                 }
                 return Ok(Some(net.to_string()));
             }
-            // Without a method that could work here no old value helps.
-            (Err(error @ DetectError::NeedsKubernetes), _) | (Err(error), None) => return Err(error.into()),
+            // Without Kubernetes the method cannot work here, and no old value helps.
+            (Err(error @ DetectError::NoInternalIp { .. }), _) if internal.is_empty() => {
+                return Err(error.into());
+            }
+            (Err(error), None) => return Err(error.into()),
             (Err(error), Some(old)) => {
                 warn!(%error, address = old, "the node keeps its {family} address");
                 Some(old.to_owned())
