@@ -259,5 +259,8 @@ fn kind_of(m: &Message) -> &'static str {
         Message::VtepUpdate(_) => "VXLANTunnelEndpointUpdate",
         Message::VtepRemove(_) => "VXLANTunnelEndpointRemove",
         Message::EncapsulationUpdate(_) => "Encapsulation",
+        Message::ServiceUpdate(_) => "ServiceUpdate",
+        Message::ServiceRemove(_) => "ServiceRemove",
+        Message::GlobalBgpConfigUpdate(_) => "GlobalBGPConfigUpdate",
     }
 }

@@ -467,6 +467,7 @@ fn kind_of(key: &Key) -> &'static str {
         Key::HostConfig { .. } => "HostConfigKey",
         Key::GlobalConfig(_) => "GlobalConfigKey",
         Key::Wireguard(_) => "WireguardKey",
+        Key::Service { .. } | Key::EndpointSlice { .. } | Key::ClusterNetworkPolicy(_) => "Resource",
         Key::Ready => "ReadyFlagKey",
     }
 }

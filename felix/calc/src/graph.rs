@@ -7,7 +7,9 @@
 //!            policy, tier, profile ▶ policies ────▶ local ─ policies,      │
 //!                                                           endpoints ─────┤
 //!            Node, HostConfig ──────▶ hosts ─┬─ metadata, VTEPs ───────────┤
-//!            pool, block ───────────▶ routes ┴─ routes, pools ─────────────┘
+//!            pool, block ───────────▶ routes ┴─ routes, pools ─────────────┤
+//!            EndpointSlice ─────────▶ ip_sets (of services)                │
+//!            Service, BGPConfiguration ▶ passed, as they are ──────────────┘
 //!            GlobalConfig, HostConfig ─ configuration, passed through
 //! ```
 //!
@@ -21,7 +23,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use felix_message::{ConfigUpdate, EncapMode, Encapsulation, Message};
+use felix_message::{ConfigUpdate, EncapMode, Encapsulation, Message, ServiceName};
 use ipnet::IpNet;
 use libcalico_api::Resource;
 use libcalico_api::{Kind, node::Node, profile::Profile};
@@ -34,9 +36,11 @@ use crate::hosts::{Hosts, NodeInfo};
 use crate::ip_sets::{IpSets, Side};
 use crate::items::{ItemId, Items, KeyHash, NewItem, Traits};
 use crate::local::{LocalEndpoints, LocalKey, LocalValue, PolicyChange, World};
+use crate::passed::Passed;
 use crate::policies::{Policies, Policy, ProfileRules};
 use crate::routes::{RouteSource, Routes};
 use crate::rules::{RuleError, SelectorCache};
+use crate::slices::Slice;
 
 /// What the calculation is told once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Stats {
     pub policies: usize,
     pub tiers: usize,
     pub ip_sets: usize,
+    /// Kubernetes' Services.
+    pub services: usize,
 }
 
 /// See the module's text.
@@ -73,6 +79,7 @@ pub struct CalcGraph {
     local: LocalEndpoints,
     hosts: Hosts,
     routes: Routes,
+    passed: Passed,
     raw_config: ConfigUpdate,
     raw_config_stale: bool,
     encapsulation: Option<Encapsulation>,
@@ -94,6 +101,7 @@ impl CalcGraph {
             selectors: SelectorCache::default(),
             local: LocalEndpoints::default(),
             hosts: Hosts::default(),
+            passed: Passed::default(),
             raw_config: ConfigUpdate::default(),
             raw_config_stale: false,
             encapsulation: None,
@@ -127,12 +135,30 @@ impl CalcGraph {
             (Key::ProfileRules(name), value) => self.set_profile_rules(name, value),
             (Key::Resource(r), value) if r.kind == Kind::Profile => self.set_profile(&r.name, value.as_ref()),
             (Key::Resource(r), value) if r.kind == Kind::Node => self.set_node(&r.name, value.as_ref()),
+            (Key::Resource(r), value) if r.kind == Kind::BGPConfiguration => {
+                self.set_bgp_config(&r.name, value.as_ref());
+            }
             (Key::IpPool(net), Some(Value::IpPool(pool))) => self.routes.set_pool(*net, Some(&pool)),
             (Key::IpPool(net), _) => self.routes.set_pool(*net, None),
             (Key::Block(net), Some(Value::Block(block))) if !block.deleted => {
                 self.routes.set_block(*net, Some(&block));
             }
             (Key::Block(net), _) => self.routes.set_block(*net, None),
+            (Key::EndpointSlice { namespace, name }, value) => {
+                let slice = match &value {
+                    Some(Value::EndpointSlice(slice)) => Slice::new(slice),
+                    _ => None,
+                };
+                self.sets.set_slice((namespace.clone(), name.clone()), slice, &self.items);
+            }
+            (Key::Service { namespace, name }, value) => {
+                let name = ServiceName { namespace: namespace.clone(), name: name.clone() };
+                let service = match &value {
+                    Some(Value::Service(service)) => Some(&**service),
+                    _ => None,
+                };
+                self.passed.set_service(name, service);
+            }
             (Key::GlobalConfig(name), value) => self.set_config(None, name, value),
             (Key::HostConfig { host, name }, value) => self.set_config(Some(host), name, value),
             _ => {}
@@ -169,6 +195,7 @@ impl CalcGraph {
         self.hosts.flush(out);
         self.routes.flush(&self.hosts, out);
         self.flush_encapsulation(out);
+        self.passed.flush(out);
         if !self.in_sync_sent {
             self.in_sync_sent = true;
             out.push(Message::InSync);
@@ -188,6 +215,7 @@ impl CalcGraph {
             policies,
             tiers,
             ip_sets: self.sets.len(),
+            services: self.passed.len(),
         }
     }
 
@@ -365,6 +393,20 @@ impl CalcGraph {
             }
         }
         self.items.labels.commit_profile(id, staged, labels.is_some());
+    }
+
+    /// The one named `default` is for every node; others are settings of single nodes' BGP.
+    fn set_bgp_config(&mut self, name: &str, value: Option<&Value>) {
+        if name != "default" {
+            return;
+        }
+        self.passed.set_bgp(match value {
+            Some(Value::Resource(resource)) => match &**resource {
+                Resource::BGPConfiguration(config) => Some(config),
+                _ => None,
+            },
+            _ => None,
+        });
     }
 
     fn set_node(&mut self, name: &str, value: Option<&Value>) {

@@ -1,7 +1,7 @@
 //! The address sets that active rules refer to, and who is in them.
 //!
-//! In come references to sets (by selector, by named port, by service) and every change of an item, just before it
-//! happens; out go, at a flush, whole sets that are new, and for others what came and went. Members are not stored:
+//! In come references to sets (by selector, by named port, by service) and every change of an item or of a service's
+//! endpoints, just before it happens; out go, at a flush, whole sets that are new, and for others what came and went. Members are not stored:
 //! who is in a set follows from the items' labels and addresses, so a set costs nothing for each member. What a change
 //! may have touched is remembered together with whether it was a member before; at the flush it is asked again.
 //!
@@ -25,6 +25,7 @@ use sha2::{Digest, Sha224};
 use crate::items::{ItemId, Items, NamedPort};
 use crate::labels::{Pair, View};
 use crate::selector_index::SelectorIndex;
+use crate::slices::{Slice, SliceKey, Slices};
 
 /// What is in a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,9 @@ pub struct IpSets {
     /// Sets that need a look at the next flush.
     dirty: std::collections::BTreeSet<u32>,
     sent: usize,
+    slices: Slices,
+    /// Sets of services by their services' names.
+    by_service: HashMap<Box<str>, Vec<u32>>,
 }
 
 impl IpSets {
@@ -123,7 +127,10 @@ impl IpSets {
             SetSpec::Addresses(selector) | SetSpec::NamedPort { selector, .. } => {
                 Some(self.index.add(selector, at, &mut items.labels))
             }
-            SetSpec::Service { .. } => None,
+            SetSpec::Service { name, .. } => {
+                self.by_service.entry(name.clone()).or_default().push(at);
+                None
+            }
         };
         self.by_id.insert(id.clone(), at);
         self.sets[at as usize] = Some(IpSet {
@@ -195,6 +202,43 @@ impl IpSets {
         }
     }
 
+    /// Sets or removes a slice of a service's endpoints.
+    pub fn set_slice(&mut self, key: SliceKey, new: Option<Slice>, items: &Items) {
+        let old = self.slices.get(&key).cloned();
+        if old == new {
+            return;
+        }
+        let services: Vec<&str> = [&old, &new].into_iter().flatten().map(|s| &*s.service).collect();
+        let mut sets: Vec<u32> =
+            services.iter().filter_map(|s| self.by_service.get(*s)).flatten().copied().collect();
+        sets.sort_unstable();
+        sets.dedup();
+        for at in sets {
+            let Some(set) = self.set(at).filter(|s| s.sent) else { continue };
+            let SetSpec::Service { name, with_ports } = &set.spec else { continue };
+            let members = |slice: &Option<Slice>| match slice {
+                Some(s) if s.service == *name => s.members(*with_ports),
+                _ => Vec::new(),
+            };
+            let touched: Vec<IpSetMember> = members(&old).into_iter().chain(members(&new)).collect();
+            for member in touched {
+                self.remember(at, items, member);
+            }
+            self.dirty.insert(at);
+        }
+        self.slices.set(key, new);
+    }
+
+    /// What a change may touch, with whether it is a member now.
+    fn remember(&mut self, at: u32, items: &Items, member: IpSetMember) {
+        if self.set(at).is_some_and(|s| !s.touched.contains_key(&member)) {
+            let was = self.contains(at, items, &member);
+            if let Some(set) = self.set_mut(at) {
+                set.touched.insert(member, was);
+            }
+        }
+    }
+
     fn touch(&mut self, at: u32, items: &Items, gone: &[IpSetMember], come: &[IpSetMember]) {
         let wide = |members: &[IpSetMember]| -> Vec<IpNet> {
             members.iter().filter_map(|m| as_net(m).filter(|n| !is_host_net(*n))).collect()
@@ -210,12 +254,7 @@ impl IpSets {
             );
         }
         for member in touched {
-            if self.set(at).is_some_and(|s| !s.touched.contains_key(&member)) {
-                let was = self.contains(at, items, &member);
-                if let Some(set) = self.set_mut(at) {
-                    set.touched.insert(member, was);
-                }
-            }
+            self.remember(at, items, member);
         }
         let Some(set) = self.set_mut(at) else { return };
         for net in wide_come {
@@ -240,6 +279,9 @@ impl IpSets {
     /// True where the dataplane is to have the member.
     fn contains(&self, at: u32, items: &Items, member: &IpSetMember) -> bool {
         let Some(set) = self.set(at) else { return false };
+        if let SetSpec::Service { name, .. } = &set.spec {
+            return self.slices.contains(name, member);
+        }
         let Some(selector) = set.selector else { return false };
         let net = match member {
             IpSetMember::Net(net) => *net,
@@ -265,6 +307,9 @@ impl IpSets {
     /// Members by what items say, overlaps and repetitions included.
     fn raw_members(&self, at: u32, items: &Items) -> Vec<IpSetMember> {
         let Some(set) = self.set(at) else { return Vec::new() };
+        if let SetSpec::Service { name, with_ports } = &set.spec {
+            return self.slices.members(name, *with_ports);
+        }
         let Some(selector) = set.selector else { return Vec::new() };
         let mut out = Vec::new();
         let mut nets = Vec::new();
@@ -310,6 +355,14 @@ impl IpSets {
         }
         if let Some(selector) = set.selector {
             self.index.remove(selector, at, &mut items.labels);
+        }
+        if let SetSpec::Service { name, .. } = &set.spec
+            && let Some(sets) = self.by_service.get_mut(name)
+        {
+            sets.retain(|s| *s != at);
+            if sets.is_empty() {
+                self.by_service.remove(name);
+            }
         }
         self.by_id.remove(&set.id);
         self.free.push(at);

@@ -16,12 +16,14 @@ mod labels;
 mod local;
 pub mod mirror;
 pub mod outcome;
+mod passed;
 mod policies;
 pub mod recording;
 pub mod replay;
 mod routes;
 mod rules;
 mod selector_index;
+mod slices;
 mod tier_lists;
 
 pub use graph::{CalcGraph, Config, Stats};

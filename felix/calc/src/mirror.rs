@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use felix_message::{
-    ActivePolicy, ActiveProfile, ConfigUpdate, Encapsulation, HostEndpoint, HostMetadata, IpPool, IpSetDelta,
-    IpSetId, IpSetKind, IpSetMember, Message, Route, Rule, TierInfo, Vtep, WorkloadEndpoint,
+    ActivePolicy, ActiveProfile, ConfigUpdate, Encapsulation, GlobalBgpConfig, HostEndpoint, HostMetadata,
+    IpPool, IpSetDelta, IpSetId, IpSetKind, IpSetMember, Message, Route, Rule, Service, ServiceName,
+    TierInfo, Vtep, WorkloadEndpoint,
 };
 use ipnet::IpNet;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
@@ -44,6 +45,8 @@ pub struct Mirror {
     pub routes: BTreeMap<IpNet, Route>,
     pub vteps: BTreeMap<String, Vtep>,
     pub encapsulation: Encapsulation,
+    pub services: BTreeMap<ServiceName, Service>,
+    pub bgp: GlobalBgpConfig,
 }
 
 impl Mirror {
@@ -133,6 +136,13 @@ impl Mirror {
             }
             Message::VtepRemove(node) => known(self.vteps.remove(node), || format!("VTEP {node}"))?,
             Message::EncapsulationUpdate(e) => self.encapsulation = *e,
+            Message::ServiceUpdate(s) => {
+                self.services.insert(s.name.clone(), s.clone());
+            }
+            Message::ServiceRemove(name) => {
+                known(self.services.remove(name), || format!("service {name:?}"))?
+            }
+            Message::GlobalBgpConfigUpdate(bgp) => self.bgp = bgp.clone(),
             _ => {}
         }
         Ok(())

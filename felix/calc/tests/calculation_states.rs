@@ -12,14 +12,6 @@ fn file() -> StatesFile {
     serde_json::from_str(include_str!("data/calc-states.json")).unwrap()
 }
 
-/// States that need kinds which the datastore model does not have yet.
-const SKIPPED: [&str; 4] = [
-    "EndpointSliceActive",
-    "EndpointSliceActiveNewIPs",
-    "EndpointSliceActiveNewIPs2",
-    "EndpointSliceInactive",
-];
-
 fn assert_clean(report: &Report) {
     assert!(report.is_clean(), "{report}");
 }
@@ -27,11 +19,7 @@ fn assert_clean(report: &Report) {
 #[test]
 fn every_state_and_sequence_gives_the_expected_outcome() {
     let report = run_states(&file());
-    for (state, reason) in &report.skipped {
-        eprintln!("skipped {state:?}: {reason}");
-    }
-    let skipped: Vec<&str> = report.skipped.iter().map(|(s, _)| s.as_str()).collect();
-    assert_eq!(skipped, SKIPPED);
+    assert_eq!(report.skipped, []);
     assert_clean(&report);
     assert!(report.compared >= 80, "{}", report.compared);
 }

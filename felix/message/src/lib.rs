@@ -46,6 +46,54 @@ pub enum Message {
     VtepUpdate(Vtep),
     VtepRemove(String),
     EncapsulationUpdate(Encapsulation),
+    ServiceUpdate(Service),
+    ServiceRemove(ServiceName),
+    /// What the `BGPConfiguration` named `default` says of services; the default value where there is none.
+    GlobalBgpConfigUpdate(GlobalBgpConfig),
+}
+
+/// Name of a Kubernetes Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceName {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// A Kubernetes Service: what it is reached by. Addresses that are none (`None` of a headless service) are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: ServiceName,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
+    pub kind: String,
+    pub cluster_ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    /// The one that was asked for.
+    pub load_balancer_ip: Option<IpAddr>,
+    /// Those that were given.
+    pub load_balancer_ingress_ips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port that a Service is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// IANA number.
+    pub protocol: u8,
+    pub port: u16,
+    /// On every node's own addresses.
+    pub node_port: Option<u16>,
+}
+
+/// Networks of services that BGP tells other routers of: what comes for an address of them that no service has must
+/// not go back where it came from (`ServiceLoopPrevention`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GlobalBgpConfig {
+    pub service_cluster_cidrs: Vec<IpNet>,
+    pub service_external_cidrs: Vec<IpNet>,
+    pub service_loadbalancer_cidrs: Vec<IpNet>,
+    /// Address that local workloads may peer with.
+    pub local_workload_peering_ipv4: Option<std::net::Ipv4Addr>,
+    pub local_workload_peering_ipv6: Option<std::net::Ipv6Addr>,
 }
 
 /// Raw configuration, parameter name to text.

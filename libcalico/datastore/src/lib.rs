@@ -115,6 +115,11 @@ pub trait Datastore: Send + Sync + 'static {
     /// Reads one key.
     async fn get(&self, key: &Key) -> Result<KeyValue>;
 
+    /// True where objects of the scope can be in this store at all. A syncer does not ask for others.
+    fn holds(&self, _scope: &Scope) -> bool {
+        true
+    }
+
     /// Reads a scope at one revision.
     async fn list(&self, scope: &Scope) -> Result<Listing>;
 
@@ -133,6 +138,12 @@ pub trait Datastore: Send + Sync + 'static {
             });
         }
         Ok(found)
+    }
+
+    /// True where [`Datastore::write_all`] does all of a batch or none of it. Where it is false a batch that failed may
+    /// be done in part, and callers that care write one by one.
+    fn atomic(&self) -> bool {
+        false
     }
 
     /// Writes a key that must not exist.

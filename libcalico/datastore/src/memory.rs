@@ -247,6 +247,10 @@ impl State {
 
 #[async_trait]
 impl Datastore for MemoryDatastore {
+    fn atomic(&self) -> bool {
+        true
+    }
+
     async fn get(&self, key: &Key) -> Result<KeyValue> {
         self.count(&self.shared.calls.get);
         let state = self.read()?;

@@ -16,6 +16,12 @@ pub enum Scope {
     Handles,
     /// IPAM's settings: one key.
     IpamConfig,
+    /// Kubernetes' Services, in all namespaces.
+    Services,
+    /// Kubernetes' EndpointSlices, in all namespaces.
+    EndpointSlices,
+    /// `ClusterNetworkPolicy` of `policy.networking.k8s.io`, where the cluster has the kind.
+    ClusterNetworkPolicies,
 }
 
 impl Scope {
@@ -41,7 +47,20 @@ impl Scope {
             Self::BlockAffinities { host: Some(h) } => format!("/calico/ipam/v2/host/{h}/"),
             Self::Handles => "/calico/ipam/v2/handle/".to_owned(),
             Self::IpamConfig => "/calico/ipam/v2/config".to_owned(),
+            Self::Services => "/calico/resources/v3/projectcalico.org/kubernetesservice/".to_owned(),
+            Self::EndpointSlices => {
+                "/calico/resources/v3/projectcalico.org/kubernetesendpointslices/".to_owned()
+            }
+            Self::ClusterNetworkPolicies => {
+                "/calico/resources/v3/projectcalico.org/kubernetesclusternetworkpolicies/".to_owned()
+            }
         }
+    }
+
+    /// True for objects that are Kubernetes' own and have no form of Calico's: other datastores do not have them.
+    #[must_use]
+    pub fn of_kubernetes(&self) -> bool {
+        matches!(self, Self::Services | Self::EndpointSlices | Self::ClusterNetworkPolicies)
     }
 
     /// True where the key belongs to the scope.
@@ -53,7 +72,10 @@ impl Scope {
             }
             (Self::Blocks, Key::Block(_))
             | (Self::Handles, Key::Handle(_))
-            | (Self::IpamConfig, Key::IpamConfig) => true,
+            | (Self::IpamConfig, Key::IpamConfig)
+            | (Self::Services, Key::Service { .. })
+            | (Self::EndpointSlices, Key::EndpointSlice { .. })
+            | (Self::ClusterNetworkPolicies, Key::ClusterNetworkPolicy(_)) => true,
             (Self::BlockAffinities { host }, Key::BlockAffinity { host: h, .. }) => {
                 host.as_ref().is_none_or(|want| want == h)
             }

@@ -9,6 +9,10 @@ use libcalico_api::Kind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
+/// Upstream's words for Kubernetes' own objects beside Calico's kinds.
+const SERVICES: &str = "kubernetesservice";
+const ENDPOINT_SLICES: &str = "kubernetesendpointslices";
+const CLUSTER_NETWORK_POLICIES: &str = "kubernetesclusternetworkpolicies";
 
 /// A key of the datastore model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +47,17 @@ pub enum Key {
     },
     GlobalConfig(String),
     Wireguard(String),
+    // Kubernetes' own objects, read only.
+    Service {
+        namespace: String,
+        name: String,
+    },
+    EndpointSlice {
+        namespace: String,
+        name: String,
+    },
+    /// A `ClusterNetworkPolicy` of `policy.networking.k8s.io`, as a Calico policy.
+    ClusterNetworkPolicy(String),
     Ready,
 }
 
@@ -205,6 +220,11 @@ impl Key {
             Self::HostConfig { host, name } => format!("/calico/v1/host/{host}/config/{}", escape(name)),
             Self::GlobalConfig(n) => format!("/calico/v1/config/{}", escape(n)),
             Self::Wireguard(h) => format!("/calico/v1/host/{h}/wireguard"),
+            Self::Service { namespace, name } => format!("{RESOURCES}{SERVICES}/{namespace}/{name}"),
+            Self::EndpointSlice { namespace, name } => {
+                format!("{RESOURCES}{ENDPOINT_SLICES}/{namespace}/{name}")
+            }
+            Self::ClusterNetworkPolicy(name) => format!("{RESOURCES}{CLUSTER_NETWORK_POLICIES}/{name}"),
             Self::Ready => "/calico/v1/Ready".to_owned(),
         }
     }
@@ -231,12 +251,31 @@ impl FromStr for Key {
 
 fn parse_resource(rest: &str) -> Option<Key> {
     let (plural, name) = rest.split_once('/')?;
+    if let SERVICES | ENDPOINT_SLICES | CLUSTER_NETWORK_POLICIES = plural {
+        return parse_kubernetes(plural, name);
+    }
     let kind = Kind::from_plural(plural)?;
     let (namespace, name) = if kind.namespaced() { name.split_once('/')? } else { ("", name) };
     if name.is_empty() || name.contains('/') || (kind.namespaced() && namespace.is_empty()) {
         return None;
     }
     Some(Key::resource(kind, namespace, name))
+}
+
+fn parse_kubernetes(plural: &str, name: &str) -> Option<Key> {
+    if plural == CLUSTER_NETWORK_POLICIES {
+        return (!name.is_empty() && !name.contains('/')).then(|| Key::ClusterNetworkPolicy(name.to_owned()));
+    }
+    let (namespace, name) = name.split_once('/')?;
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        return None;
+    }
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    Some(if plural == SERVICES {
+        Key::Service { namespace, name }
+    } else {
+        Key::EndpointSlice { namespace, name }
+    })
 }
 
 fn parse_parts(parts: &[&str]) -> Option<Key> {
@@ -364,6 +403,9 @@ mod tests {
             "/calico/v1/ipam/v4/pool/10.0.0.0-16",
             "/calico/v1/netset/default%2Fns",
             "/calico/v1/config/InterfacePrefix",
+            "/calico/resources/v3/projectcalico.org/kubernetesservice/default/web",
+            "/calico/resources/v3/projectcalico.org/kubernetesendpointslices/default/web-x2c4",
+            "/calico/resources/v3/projectcalico.org/kubernetesclusternetworkpolicies/isolate",
             "/calico/v1/Ready",
         ] {
             let key: Key = path.parse().unwrap();
@@ -379,6 +421,9 @@ mod tests {
             "/calico/v1/host",
             "/calico/resources/v3/projectcalico.org/ippools/",
             "/calico/resources/v3/projectcalico.org/networkpolicies/np",
+            "/calico/resources/v3/projectcalico.org/kubernetesservice/web",
+            "/calico/resources/v3/projectcalico.org/kubernetesendpointslices//web",
+            "/calico/resources/v3/projectcalico.org/kubernetesclusternetworkpolicies/a/b",
             "/calico/ipam/v2/assignment/ipv4/block/fd00::-122",
             "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-77",
         ] {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use libcalico_api::Resource;
+use libcalico_api::{Kind, Resource, ResourceError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend;
 use crate::ipam;
 use crate::key::Key;
+use crate::kubernetes::service::{EndpointSlice, Service};
 
 /// The datastore's own version of a value: etcd's mod revision or Kubernetes' resourceVersion. Opaque: compared for
 /// equality alone. Empty where a value did not come from a datastore.
@@ -45,6 +46,8 @@ pub enum Value {
     IpPool(backend::IpPool),
     NetworkSet(Arc<backend::NetworkSet>),
     Wireguard(backend::Wireguard),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
     /// Host and global configuration, host addresses: plain text, not JSON.
     Text(String),
     Ready(bool),
@@ -63,12 +66,20 @@ impl Value {
         let malformed = |reason: String| ValueError::Malformed { key: key.path(), reason };
         Ok(match key {
             Key::Resource(r) => {
-                let mut resource =
-                    Resource::from_json(r.kind, bytes).map_err(|e| malformed(e.to_string()))?;
-                let meta = resource.metadata_mut();
-                r.name.clone_into(&mut meta.name);
-                r.namespace.clone_into(&mut meta.namespace);
-                Self::Resource(Arc::new(resource))
+                resource(r.kind, &r.namespace, &r.name, bytes).map_err(|e| malformed(e.to_string()))?
+            }
+            Key::ClusterNetworkPolicy(name) => {
+                resource(Kind::GlobalNetworkPolicy, "", name, bytes).map_err(|e| malformed(e.to_string()))?
+            }
+            Key::Service { namespace, name } => {
+                let mut service: Service = json(bytes).map_err(malformed)?;
+                service.metadata.identify(namespace, name);
+                Self::Service(Arc::new(service))
+            }
+            Key::EndpointSlice { namespace, name } => {
+                let mut slice: EndpointSlice = json(bytes).map_err(malformed)?;
+                slice.metadata.identify(namespace, name);
+                Self::EndpointSlice(Arc::new(slice))
             }
             Key::Block(_) => Self::Block(Box::new(json(bytes).map_err(malformed)?)),
             Key::BlockAffinity { .. } => Self::BlockAffinity(json(bytes).map_err(malformed)?),
@@ -107,6 +118,8 @@ impl Value {
             Self::IpPool(v) => encode(v),
             Self::NetworkSet(v) => encode(v),
             Self::Wireguard(v) => encode(v),
+            Self::Service(v) => encode(v),
+            Self::EndpointSlice(v) => encode(v),
             Self::Text(t) => t.clone().into_bytes(),
             Self::Ready(v) => encode(v),
         }
@@ -125,6 +138,15 @@ pub struct KeyValue {
     pub key: Key,
     pub value: Value,
     pub revision: Revision,
+}
+
+/// Reads an API object. Its name and namespace are the key's.
+fn resource(kind: Kind, namespace: &str, name: &str, bytes: &[u8]) -> Result<Value, ResourceError> {
+    let mut resource = Resource::from_json(kind, bytes)?;
+    let meta = resource.metadata_mut();
+    name.clone_into(&mut meta.name);
+    namespace.clone_into(&mut meta.namespace);
+    Ok(Value::Resource(Arc::new(resource)))
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

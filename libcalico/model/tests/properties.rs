@@ -55,6 +55,9 @@ fn key() -> impl Strategy<Value = Key> {
         (host(), name()).prop_map(|(host, name)| Key::HostConfig { host, name }),
         name().prop_map(Key::GlobalConfig),
         host().prop_map(Key::Wireguard),
+        (host(), host()).prop_map(|(namespace, name)| Key::Service { namespace, name }),
+        (host(), host()).prop_map(|(namespace, name)| Key::EndpointSlice { namespace, name }),
+        host().prop_map(Key::ClusterNetworkPolicy),
         Just(Key::Ready),
     ]
 }
@@ -80,7 +83,7 @@ proptest! {
     #[test]
     fn any_object_is_a_value_or_an_error_and_what_is_read_can_be_read_again(
         key in key(),
-        field in "(spec|metadata|cidr|allocations|order|selector|state|nets)",
+        field in "(spec|metadata|cidr|endpoints|ports|status|allocations|order|selector|state|nets)",
         value in "(null|1|-1|\"x\"|\\[\\]|\\{\\}|\\{\"name\":\"x\",\"nets\":\\[1\\]\\}|1e400|\"10.0.0.0/8\")",
     ) {
         let json = format!("{{\"{field}\":{value}}}");

@@ -143,6 +143,10 @@ enum TxnOutcome {
 
 #[async_trait]
 impl Datastore for EtcdDatastore {
+    fn atomic(&self) -> bool {
+        true
+    }
+
     async fn get(&self, key: &Key) -> Result<KeyValue> {
         let path = key.path();
         let response = self
@@ -154,6 +158,10 @@ impl Datastore for EtcdDatastore {
             .await?;
         let kv = response.kvs().first().ok_or_else(|| DatastoreError::NotFound(key.clone()))?;
         Ok(codec::decode(key.clone(), kv.value(), revision(kv.mod_revision()))?)
+    }
+
+    fn holds(&self, scope: &Scope) -> bool {
+        !scope.of_kubernetes()
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing> {

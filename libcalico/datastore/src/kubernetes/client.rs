@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::io::Lines;
@@ -51,6 +52,10 @@ pub struct Client {
     config: KubernetesConfig,
     connected: OnceCell<(kube::Client, String)>,
     pace: Option<Pace>,
+    /// A request was answered: there is a connection that the next ones share.
+    warm: AtomicBool,
+    /// Until then one request goes at a time: several at once would each dial, and pay for TLS.
+    first: Mutex<()>,
 }
 
 impl std::fmt::Debug for Client {
@@ -62,7 +67,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     pub fn new(config: KubernetesConfig) -> Self {
         let pace = config.qps.filter(|n| *n > 0).map(Pace::new);
-        Self { config, connected: OnceCell::new(), pace }
+        Self { config, connected: OnceCell::new(), pace, warm: AtomicBool::new(false), first: Mutex::new(()) }
     }
 
     async fn connected(&self) -> Result<&(kube::Client, String)> {
@@ -126,9 +131,16 @@ impl Client {
         let (client, endpoint) = self.connected().await.map_err(ApiError::Datastore)?;
         self.take_turn().await;
         let request = request(method, path, content, body)?;
-        within(endpoint, REQUEST_TIMEOUT, client.request_text(request))
-            .await?
-            .map_err(|e| translate(endpoint, path, &e))
+        let cold = !self.warm.load(Ordering::Acquire);
+        let turn = if cold { Some(self.first.lock().await) } else { None };
+        let turn = turn.filter(|_| !self.warm.load(Ordering::Acquire));
+        let answer = within(endpoint, REQUEST_TIMEOUT, client.request_text(request)).await?;
+        // A refusal is an answer too, but with wrong credentials there is no hurry.
+        if answer.is_ok() || matches!(answer, Err(kube::Error::Api(_))) {
+            self.warm.store(true, Ordering::Release);
+        }
+        drop(turn);
+        answer.map_err(|e| translate(endpoint, path, &e))
     }
 
     async fn take_turn(&self) {

@@ -15,11 +15,13 @@ mod client;
 mod config;
 mod error;
 mod place;
+mod raw;
 mod watch;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use libcalico_api::{Kind, Resource};
 use libcalico_model::kubernetes::{node, pod};
 use libcalico_model::{Key, KeyValue, Revision, Value};
@@ -33,7 +35,7 @@ pub use self::config::KubernetesConfig;
 use self::error::ApiError;
 use self::place::{Collection, Head, HeadMeta, Meaning, Place};
 use crate::codec::{self, MalformedLog};
-use crate::{Datastore, DatastoreError, Listing, Result, Scope, WatchEvent, Write};
+use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, WatchEvent, Write};
 
 /// Objects read in one request, as Kubernetes' own clients read them.
 const PAGE: usize = 500;
@@ -41,6 +43,8 @@ const PAGE: usize = 500;
 const LIST_ATTEMPTS: usize = 5;
 /// A write without a stated revision is repeated after a conflict, so often.
 const WRITE_ATTEMPTS: usize = 10;
+/// Reads of a batch that are under way at one time.
+const READS_AT_ONCE: usize = 32;
 /// Kinds whose status is written on its own.
 const WITH_STATUS: [Kind; 4] =
     [Kind::CalicoNodeStatus, Kind::IPPool, Kind::KubeControllersConfiguration, Kind::Tier];
@@ -74,6 +78,50 @@ impl KubernetesDatastore {
     #[must_use]
     pub fn new(config: KubernetesConfig) -> Self {
         Self { client: Arc::new(Client::new(config)), malformed: Arc::default() }
+    }
+
+    /// An object of the API server as JSON, by its path; none where there is none. For what Calico's model leaves out
+    /// of Kubernetes' own objects, such as the annotations of a namespace.
+    pub async fn raw(&self, path: &str) -> Result<Option<String>> {
+        match self.client.get(path).await {
+            Ok(json) => Ok(Some(json)),
+            Err(ApiError::NotFound(_)) => Ok(None),
+            Err(e) => Err(e.in_collection(path, "reading")),
+        }
+    }
+
+    /// What a read of a batch finds.
+    async fn find(&self, read: &Read) -> Result<Found> {
+        Ok(match read {
+            Read::Key(key) => match self.get(key).await {
+                Ok(kv) => Found::Key(Some(kv)),
+                Err(DatastoreError::NotFound(_)) => Found::Key(None),
+                Err(e) => return Err(e),
+            },
+            Read::Scope(scope) => Found::Scope(self.list(scope).await?),
+        })
+    }
+
+    /// A deletion whose caller knows the revision and does not ask what stood there: one request instead of two.
+    async fn delete_known(&self, key: &Key, revision: &Revision) -> Result<Revision> {
+        let place = writable(key)?;
+        match place.collection.form {
+            place::Form::Pod => {
+                let patch = json!({ "metadata": {
+                    "annotations": pod::released(), "resourceVersion": revision.0,
+                } });
+                let path = format!("{}/status", place.path());
+                self.client.patch(&path, &patch).await.map_err(|e| e.on(key))?;
+                return Ok(revision.clone());
+            }
+            place::Form::Block | place::Form::Affinity | place::Form::Handle => {}
+            _ => return Ok(self.delete(key, Some(revision)).await?.revision),
+        }
+        let options = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": { "resourceVersion": revision.0 },
+        });
+        self.client.delete(&place.path(), &options).await.map_err(|e| e.on(key))?;
+        Ok(revision.clone())
     }
 
     /// The object at a place as the API server sends it.
@@ -139,6 +187,9 @@ impl KubernetesDatastore {
         let mut attempt = 1;
         loop {
             match self.collection(scope, collection, items).await {
+                Err(ApiError::NotFound(_)) if collection.form.optional() => {
+                    return Ok(watch::ABSENT.to_owned());
+                }
                 // The pages' revision was forgotten between two pages: begin again at a newer one.
                 Err(ApiError::Gone) if attempt < LIST_ATTEMPTS => {
                     attempt += 1;
@@ -162,7 +213,12 @@ impl KubernetesDatastore {
         let mut patch = match value {
             Value::Resource(r) => match &**r {
                 Resource::WorkloadEndpoint(w) => {
-                    json!({ "metadata": { "annotations": pod::annotations(w) } })
+                    let mut patch = json!({ "metadata": { "annotations": pod::annotations(w) } });
+                    // A pod that was made again under its name meanwhile is another pod.
+                    if !w.metadata.uid.is_empty() {
+                        patch["metadata"]["uid"] = json!(w.metadata.uid);
+                    }
+                    patch
                 }
                 Resource::Node(n) => {
                     let (_, current) = self.object(key, place).await?;
@@ -278,6 +334,15 @@ impl Datastore for KubernetesDatastore {
         Ok(Listing { items, revision: Revision(revisions.join("/")) })
     }
 
+    /// All at once over one connection: the answers are not of one revision.
+    async fn read_many(&self, reads: &[Read]) -> Result<Vec<Found>> {
+        let mut found = Vec::with_capacity(reads.len());
+        for some in reads.chunks(READS_AT_ONCE) {
+            found.extend(try_join_all(some.iter().map(|r| self.find(r))).await?);
+        }
+        Ok(found)
+    }
+
     async fn create(&self, key: &Key, value: Value) -> Result<KeyValue> {
         let place = writable(key)?;
         if place.collection.form.annotated() {
@@ -359,7 +424,10 @@ impl Datastore for KubernetesDatastore {
                 Write::Create(key, value) => self.create(&key, value).await?.revision,
                 Write::Update(kv) if kv.revision.is_empty() => self.apply(&kv.key, kv.value).await?.revision,
                 Write::Update(kv) => self.update(kv).await?.revision,
-                Write::Delete(key, revision) => self.delete(&key, revision.as_ref()).await?.revision,
+                Write::Delete(key, Some(revision)) if !revision.is_empty() => {
+                    self.delete_known(&key, &revision).await?
+                }
+                Write::Delete(key, _) => self.delete(&key, None).await?.revision,
             });
         }
         Ok(revisions)

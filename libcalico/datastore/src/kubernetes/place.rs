@@ -8,13 +8,17 @@
 //! | `Profile` | Namespace (`kns.`), ServiceAccount (`ksa.`); read only |
 //! | `WorkloadEndpoint` | Pod, Calico's fields in annotations |
 //! | `NetworkPolicy` `knp.default.…` | NetworkPolicy of networking.k8s.io; read only |
+//! | Service, EndpointSlice | the object of the same name; read only |
+//! | `ClusterNetworkPolicy` | ClusterNetworkPolicy of policy.networking.k8s.io, if the cluster has it; read only |
 //! | IPAM's records | IPAMBlock, BlockAffinity, IPAMHandle, IPAMConfiguration |
 
 use std::sync::Arc;
 
 use libcalico_api::{API_VERSION, Kind, Resource};
 use libcalico_model::kubernetes::profile::ProfileSource;
-use libcalico_model::kubernetes::{ipam, network_policy, node, pod, profile};
+use libcalico_model::kubernetes::{
+    cluster_network_policy, ipam, network_policy, node, pod, profile, service,
+};
 use libcalico_model::{Key, KeyValue, Revision, Value, ValueError};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +31,9 @@ use crate::{DatastoreError, Scope, codec};
 pub enum Form {
     Crd(Kind),
     Policy,
+    ClusterPolicy,
+    Service,
+    EndpointSlice,
     Namespace,
     ServiceAccount,
     Pod,
@@ -58,6 +65,11 @@ impl Form {
         match self {
             Self::Crd(kind) => (CALICO, kind.plural(), kind.namespaced()),
             Self::Policy => ("/apis/networking.k8s.io/v1", "networkpolicies", true),
+            Self::ClusterPolicy => {
+                ("/apis/policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies", false)
+            }
+            Self::Service => ("/api/v1", "services", true),
+            Self::EndpointSlice => ("/apis/discovery.k8s.io/v1", "endpointslices", true),
             Self::Namespace => ("/api/v1", "namespaces", false),
             Self::ServiceAccount => ("/api/v1", "serviceaccounts", true),
             Self::Pod => ("/api/v1", "pods", true),
@@ -73,12 +85,19 @@ impl Form {
     pub fn read_only(self) -> Option<&'static str> {
         match self {
             Self::Policy => Some("is a NetworkPolicy of Kubernetes: change it with kubectl"),
+            Self::ClusterPolicy => Some("is a ClusterNetworkPolicy of Kubernetes: change it with kubectl"),
+            Self::Service | Self::EndpointSlice => Some("is Kubernetes' own: change it with kubectl"),
             Self::Namespace => Some("stands for a Namespace of Kubernetes: change that with kubectl"),
             Self::ServiceAccount => {
                 Some("stands for a ServiceAccount of Kubernetes: change that with kubectl")
             }
             _ => None,
         }
+    }
+
+    /// True where a cluster may do without the kind, and may get it later.
+    pub fn optional(self) -> bool {
+        self == Self::ClusterPolicy
     }
 
     /// True where Calico writes annotations of an object that Kubernetes owns.
@@ -128,6 +147,9 @@ pub fn collections(scope: &Scope) -> Vec<Collection> {
         Scope::BlockAffinities { .. } => all(Form::Affinity),
         Scope::Handles => all(Form::Handle),
         Scope::IpamConfig => all(Form::IpamConfig),
+        Scope::Services => all(Form::Service),
+        Scope::EndpointSlices => all(Form::EndpointSlice),
+        Scope::ClusterNetworkPolicies => all(Form::ClusterPolicy),
     }
 }
 
@@ -141,6 +163,9 @@ pub fn place(key: &Key) -> Result<Place, DatastoreError> {
         }
         Key::Handle(id) => Place::new(Form::Handle, None, ipam::handle_name(id)),
         Key::IpamConfig => Place::new(Form::IpamConfig, None, ipam::CONFIG_NAME),
+        Key::Service { namespace, name } => Place::new(Form::Service, Some(namespace), name),
+        Key::EndpointSlice { namespace, name } => Place::new(Form::EndpointSlice, Some(namespace), name),
+        Key::ClusterNetworkPolicy(name) => Place::new(Form::ClusterPolicy, None, name),
         Key::Resource(r) => match r.kind {
             Kind::Node => Place::new(Form::Node, None, &r.name),
             Kind::Profile => match profile::source(&r.name).ok_or_else(absent)? {
@@ -216,6 +241,27 @@ pub fn read(form: Form, head: &HeadMeta, json: &[u8]) -> Meaning {
                 Some(Resource::from(c.policy).into())
             });
             (Key::resource(Kind::NetworkPolicy, &head.namespace, name), value)
+        }
+        Form::ClusterPolicy => {
+            let value = cluster_network_policy::convert(json).map(|c| {
+                for reason in c.replaced {
+                    tracing::warn!(
+                        policy = head.name,
+                        reason,
+                        "rule of a ClusterNetworkPolicy cannot be read"
+                    );
+                }
+                Some(Resource::from(c.policy).into())
+            });
+            (Key::ClusterNetworkPolicy(head.name.clone()), value)
+        }
+        Form::Service => {
+            let value = service::service(json).map(|s| Some(Value::Service(Arc::new(s))));
+            (Key::Service { namespace: head.namespace.clone(), name: head.name.clone() }, value)
+        }
+        Form::EndpointSlice => {
+            let value = service::endpoint_slice(json).map(|s| Some(Value::EndpointSlice(Arc::new(s))));
+            (Key::EndpointSlice { namespace: head.namespace.clone(), name: head.name.clone() }, value)
         }
         Form::Namespace => {
             let name = format!("{}{}", profile::NAMESPACE_PROFILE, head.name);

@@ -2,7 +2,8 @@
 //!
 //! Always holds: the last event is `Failed` unless the reader left first; a stream that the server ends in good order, or
 //! that breaks, goes on from the last revision seen (bookmarks keep it young) and fails only where that does not work; a
-//! slow reader holds back the streams (HTTP/2 flow control), nothing is dropped.
+//! slow reader holds back the streams (HTTP/2 flow control), nothing is dropped. A kind that the cluster does not have is
+//! an empty collection; its watch asks now and then and ends, to be listed again, when the kind is there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,10 @@ const LIFE_SECS: std::ops::Range<u32> = 300..600;
 /// A server sends a bookmark each minute at least. One that is silent for so long is given up. Silent connections are
 /// noticed much earlier where they can be pinged.
 const SILENCE: Duration = Duration::from_secs(100);
+/// The revision of a collection whose kind the cluster does not have.
+pub const ABSENT: &str = "absent";
+/// Between two questions whether the cluster has a kind now, seconds; drawn.
+const ABSENT_PAUSE_SECS: std::ops::Range<f64> = 5.0..10.0;
 /// A stream that ended earlier than this did not end because its time was up.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
@@ -55,6 +60,10 @@ pub async fn start(
         if stream.cursor.is_empty() {
             stream.cursor = stream.now().await?;
         }
+        if stream.cursor == ABSENT {
+            tokio::spawn(stream.wait_for_kind());
+            return Ok(rx);
+        }
         match stream.open(REQUEST_TIMEOUT).await {
             Ok(lines) => streams.push((stream, lines)),
             Err(ApiError::Gone) => {
@@ -73,7 +82,7 @@ pub async fn start(
 fn cursors(from: &Revision, count: usize) -> Result<Vec<String>> {
     let parts: Vec<String> = from.0.split('/').map(str::to_owned).collect();
     let cursors = if parts.len() == 1 { vec![from.0.clone(); count] } else { parts };
-    let good = |c: &String| c.is_empty() || c.parse::<u64>().is_ok();
+    let good = |c: &String| c.is_empty() || c == ABSENT || c.parse::<u64>().is_ok();
     if cursors.len() == count && cursors.iter().all(good) {
         return Ok(cursors);
     }
@@ -140,6 +149,10 @@ impl Stream {
             tracing::debug!(path = self.path, cursor = self.cursor, reason, "watch goes on");
             lines = match self.open(RESUME_TIMEOUT).await {
                 Ok(lines) => lines,
+                // The kind was taken from the cluster: listing it again says so.
+                Err(ApiError::NotFound(_)) if self.collection.form.optional() => {
+                    return Some(DatastoreError::Compacted(Revision(self.cursor)));
+                }
                 Err(e) => return Some(e.in_collection(&self.path, &self.cursor)),
             };
         }
@@ -156,11 +169,34 @@ impl Stream {
 
     /// The collection's revision now.
     async fn now(&self) -> Result<String> {
-        let listing = self.client.get(&format!("{}?limit=1", self.path)).await;
-        let text = listing.map_err(|e| e.in_collection(&self.path, ""))?;
+        let text = match self.client.get(&format!("{}?limit=1", self.path)).await {
+            Err(ApiError::NotFound(_)) if self.collection.form.optional() => return Ok(ABSENT.to_owned()),
+            listing => listing.map_err(|e| e.in_collection(&self.path, ""))?,
+        };
         let head = serde_json::from_str::<Head>(&text);
         head.map(|h| h.metadata.resource_version)
             .map_err(|e| DatastoreError::Other { key: self.path.clone(), reason: e.to_string() })
+    }
+
+    /// Ends when the cluster has the kind, or cannot be asked.
+    async fn wait_for_kind(self) {
+        let error = loop {
+            let pause = Duration::from_secs_f64(rand::random_range(ABSENT_PAUSE_SECS));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.tx.closed() => return,
+            }
+            match self.now().await {
+                Ok(now) if now == ABSENT => {}
+                Ok(_) => {
+                    tracing::info!(path = self.path, "the cluster has this kind of object now");
+                    break DatastoreError::Compacted(Revision(ABSENT.to_owned()));
+                }
+                Err(e) => break e,
+            }
+        };
+        // The reader may have left meanwhile.
+        let _ = self.tx.send(WatchEvent::Failed(error)).await;
     }
 
     async fn drain(&mut self, lines: &mut EventLines) -> End {
@@ -250,5 +286,6 @@ mod tests {
         assert_eq!(of("7/9", 2), Some(vec!["7".to_owned(), "9".to_owned()]));
         assert_eq!(of("", 1), Some(vec![String::new()]));
         assert_eq!((of("7/9", 1), of("x", 1), of("7/", 2)), (None, None, Some(vec!["7".into(), "".into()])));
+        assert_eq!(of(ABSENT, 1), Some(vec![ABSENT.to_owned()]));
     }
 }

@@ -150,7 +150,9 @@ pub async fn run_core<C: Converter>(
                     // One line for an outage, not one for each scope and attempt. What will not pass by itself
                     // (no permission) is said of each scope.
                     let first = !lost.contains(&scope);
-                    if lost.is_empty() || (first && !error.retryable()) {
+                    if matches!(error, DatastoreError::Compacted(_)) {
+                        tracing::info!(scope = core.scope(scope), %error, "listing again");
+                    } else if lost.is_empty() || (first && !error.retryable()) {
                         tracing::warn!(scope = core.scope(scope), %error, "lost the datastore; trying again");
                     } else {
                         tracing::debug!(scope = core.scope(scope), %error, "the datastore is still away");

@@ -38,8 +38,10 @@ pub struct Syncer<C> {
 }
 
 impl<C: Converter> Syncer<C> {
-    /// Follows these scopes. Objects reach the reader as the converter makes them.
-    pub fn new(datastore: Arc<dyn Datastore>, scopes: Vec<Scope>, converter: C) -> Self {
+    /// Follows these scopes, as far as the datastore can hold such objects. They
+    /// reach the reader as the converter makes them.
+    pub fn new(datastore: Arc<dyn Datastore>, mut scopes: Vec<Scope>, converter: C) -> Self {
+        scopes.retain(|s| datastore.holds(s));
         Self { datastore, scopes, converter }
     }
 
@@ -87,7 +89,7 @@ pub fn felix_scopes() -> Vec<Scope> {
     ]
     .map(Scope::kind)
     .into();
-    scopes.push(Scope::Blocks);
+    scopes.extend([Scope::Blocks, Scope::Services, Scope::EndpointSlices, Scope::ClusterNetworkPolicies]);
     scopes
 }
 

@@ -4,17 +4,22 @@
 //! - [`node`]: Node ↔ `Node`: Calico's fields stand in annotations.
 //! - [`profile`]: Namespace and ServiceAccount → `Profile` (`kns.…`, `ksa.…`).
 //! - [`network_policy`]: NetworkPolicy → `NetworkPolicy` (`knp.default.…`).
+//! - [`cluster_network_policy`]: ClusterNetworkPolicy → `GlobalNetworkPolicy`.
+//! - [`service`]: Service and EndpointSlice, as much of them as Calico uses.
 //! - [`ipam`]: IPAM's records ↔ their custom resources.
 //!
 //! In comes the JSON that the API server sends, out go typed objects with `metadata.resourceVersion` filled. Always
 //! holds: the result depends on that object alone. Objects are read with small types of our own, since a cluster has
 //! hundred thousands of pods and of each a dozen fields matter. Left out: where objects are read and written.
 
+pub mod cluster_network_policy;
 pub mod ipam;
+mod label_selector;
 pub mod network_policy;
 pub mod node;
 pub mod pod;
 pub mod profile;
+pub mod service;
 
 use libcalico_api::ObjectMeta;
 use serde::de::DeserializeOwned;

@@ -8,16 +8,15 @@
 use std::collections::BTreeMap;
 
 use libcalico_api::ObjectMeta;
-use libcalico_api::common::LabelSelector;
 use libcalico_api::network_policy::{NetworkPolicy, NetworkPolicySpec};
 use libcalico_api::num_or_string::{Port, Protocol};
 use libcalico_api::rule::{Action, EntityRule, PolicyType, Rule};
 use libcalico_api::staged_kubernetes_network_policy::{
     KubernetesPolicyPeer, KubernetesPolicyPort, StagedKubernetesNetworkPolicySpec,
 };
-use libcalico_api::workload_endpoint::ORCHESTRATOR_LABEL;
 use serde::Deserialize;
 
+use super::label_selector::{namespaces, pods};
 use super::{identity, malformed, read};
 use crate::ValueError;
 
@@ -174,59 +173,10 @@ fn peer(peer: &KubernetesPolicyPeer) -> Result<EntityRule, String> {
     if peer.pod_selector.is_none() && peer.namespace_selector.is_none() {
         return Err("a peer without podSelector, namespaceSelector or ipBlock".to_owned());
     }
-    let namespace_selector = match &peer.namespace_selector {
-        None => String::new(),
-        Some(s) => match terms(s)? {
-            none if none.is_empty() => "all()".to_owned(),
-            some => some.join(" && "),
-        },
-    };
+    let namespace_selector =
+        peer.namespace_selector.as_ref().map(namespaces).transpose()?.unwrap_or_default();
     let selector = pods(&peer.pod_selector.clone().unwrap_or_default())?;
     Ok(EntityRule { selector, namespace_selector, ..EntityRule::default() })
-}
-
-/// Pods with these labels, and nothing but pods.
-fn pods(selector: &LabelSelector) -> Result<String, String> {
-    let mut all = vec![format!("{ORCHESTRATOR_LABEL} == 'k8s'")];
-    all.extend(terms(selector)?);
-    Ok(all.join(" && "))
-}
-
-/// Each requirement in Calico's words.
-fn terms(selector: &LabelSelector) -> Result<Vec<String>, String> {
-    let mut out = Vec::new();
-    for (key, value) in &selector.match_labels {
-        check(key, &[value])?;
-        out.push(format!("{key} == '{value}'"));
-    }
-    for e in &selector.match_expressions {
-        let key = &e.key;
-        let values: Vec<&String> = e.values.iter().collect();
-        check(key, &values)?;
-        let list = || e.values.iter().map(|v| format!("'{v}'")).collect::<Vec<_>>().join(", ");
-        out.push(match e.operator.as_str() {
-            "In" => format!("{key} in {{ {} }}", list()),
-            "NotIn" => format!("{key} not in {{ {} }}", list()),
-            "Exists" => format!("has({key})"),
-            "DoesNotExist" => format!("! has({key})"),
-            other => {
-                return Err(format!("operator {other:?} is not In, NotIn, Exists or DoesNotExist"));
-            }
-        });
-    }
-    Ok(out)
-}
-
-/// The API server lets no other labels through; what is no label must not become part of an expression.
-fn check(key: &str, values: &[&String]) -> Result<(), String> {
-    use libcalico_api::names::{is_label_key, is_label_value};
-    if !is_label_key(key) {
-        return Err(format!("{key:?} is not a label's name"));
-    }
-    match values.iter().find(|v| !is_label_value(v)) {
-        Some(v) => Err(format!("{v:?} is not a label's value")),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,9 @@ impl Converter for FelixConverter {
             Resource::WorkloadEndpoint(o) => workload_endpoint::convert(o),
             Resource::HostEndpoint(o) => host_endpoint::convert(o),
             Resource::NetworkPolicy(o) => policy::network_policy(o),
+            Resource::GlobalNetworkPolicy(o) if matches!(stored.key, Key::ClusterNetworkPolicy(_)) => {
+                policy::cluster_network_policy(o)
+            }
             Resource::GlobalNetworkPolicy(o) => policy::global_network_policy(o),
             Resource::StagedNetworkPolicy(o) => policy::staged_network_policy(o),
             Resource::StagedGlobalNetworkPolicy(o) => policy::staged_global_network_policy(o),

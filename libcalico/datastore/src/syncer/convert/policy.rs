@@ -33,97 +33,71 @@ struct Parts<'a> {
     staged_action: Option<String>,
 }
 
+/// The fields that the specs of all these kinds have, under the same names.
+macro_rules! parts {
+    ($kind:expr, $policy:expr) => {{
+        let s = &$policy.spec;
+        Parts {
+            kind: $kind,
+            meta: &$policy.metadata,
+            ingress: &s.ingress,
+            egress: &s.egress,
+            order: s.order,
+            tier: s.tier.as_deref(),
+            selector: s.selector.as_deref(),
+            namespace_selector: None,
+            service_account_selector: s.service_account_selector.as_deref(),
+            types: &s.types,
+            performance_hints: words(&s.performance_hints),
+            untracked: false,
+            pre_dnat: false,
+            apply_on_forward: false,
+            staged_action: None,
+        }
+    }};
+}
+
+/// And those that the kinds for the whole cluster have too.
+macro_rules! global_parts {
+    ($kind:expr, $policy:expr) => {{
+        let s = &$policy.spec;
+        Parts {
+            namespace_selector: s.namespace_selector.as_deref(),
+            untracked: s.do_not_track.unwrap_or_default(),
+            pre_dnat: s.pre_dnat.unwrap_or_default(),
+            apply_on_forward: s.apply_on_forward.unwrap_or_default(),
+            ..parts!($kind, $policy)
+        }
+    }};
+}
+
 pub fn network_policy(p: &NetworkPolicy) -> Result<Outputs, String> {
-    let s = &p.spec;
-    convert(&Parts {
-        kind: PolicyKind::NetworkPolicy,
-        meta: &p.metadata,
-        ingress: &s.ingress,
-        egress: &s.egress,
-        order: s.order,
-        tier: s.tier.as_deref(),
-        selector: s.selector.as_deref(),
-        namespace_selector: None,
-        service_account_selector: s.service_account_selector.as_deref(),
-        types: &s.types,
-        performance_hints: words(&s.performance_hints),
-        untracked: false,
-        pre_dnat: false,
-        apply_on_forward: false,
-        staged_action: None,
-    })
+    convert(&parts!(PolicyKind::NetworkPolicy, p))
 }
 
 pub fn staged_network_policy(p: &StagedNetworkPolicy) -> Result<Outputs, String> {
-    staged(p, PolicyKind::StagedNetworkPolicy)
+    let kind = PolicyKind::StagedNetworkPolicy;
+    convert(&Parts { staged_action: word(&p.spec.staged_action), ..parts!(kind, p) })
 }
 
 /// A staged Kubernetes policy in Calico's words. It keeps its own kind of key.
 pub fn staged_kubernetes_network_policy(p: &StagedNetworkPolicy) -> Result<Outputs, String> {
-    staged(p, PolicyKind::StagedKubernetesNetworkPolicy)
-}
-
-fn staged(p: &StagedNetworkPolicy, kind: PolicyKind) -> Result<Outputs, String> {
-    let s = &p.spec;
-    convert(&Parts {
-        kind,
-        meta: &p.metadata,
-        ingress: &s.ingress,
-        egress: &s.egress,
-        order: s.order,
-        tier: s.tier.as_deref(),
-        selector: s.selector.as_deref(),
-        namespace_selector: None,
-        service_account_selector: s.service_account_selector.as_deref(),
-        types: &s.types,
-        performance_hints: words(&s.performance_hints),
-        untracked: false,
-        pre_dnat: false,
-        apply_on_forward: false,
-        staged_action: word(&s.staged_action),
-    })
+    let kind = PolicyKind::StagedKubernetesNetworkPolicy;
+    convert(&Parts { staged_action: word(&p.spec.staged_action), ..parts!(kind, p) })
 }
 
 pub fn global_network_policy(p: &GlobalNetworkPolicy) -> Result<Outputs, String> {
-    let s = &p.spec;
-    convert(&Parts {
-        kind: PolicyKind::GlobalNetworkPolicy,
-        meta: &p.metadata,
-        ingress: &s.ingress,
-        egress: &s.egress,
-        order: s.order,
-        tier: s.tier.as_deref(),
-        selector: s.selector.as_deref(),
-        namespace_selector: s.namespace_selector.as_deref(),
-        service_account_selector: s.service_account_selector.as_deref(),
-        types: &s.types,
-        performance_hints: words(&s.performance_hints),
-        untracked: s.do_not_track.unwrap_or_default(),
-        pre_dnat: s.pre_dnat.unwrap_or_default(),
-        apply_on_forward: s.apply_on_forward.unwrap_or_default(),
-        staged_action: None,
-    })
+    convert(&global_parts!(PolicyKind::GlobalNetworkPolicy, p))
+}
+
+/// A ClusterNetworkPolicy in Calico's words. It keeps its own kind of key.
+pub fn cluster_network_policy(p: &GlobalNetworkPolicy) -> Result<Outputs, String> {
+    convert(&global_parts!(PolicyKind::KubernetesClusterNetworkPolicy, p))
 }
 
 pub fn staged_global_network_policy(p: &StagedGlobalNetworkPolicy) -> Result<Outputs, String> {
-    let s = &p.spec;
-    convert(&Parts {
-        kind: PolicyKind::StagedGlobalNetworkPolicy,
-        meta: &p.metadata,
-        ingress: &s.ingress,
-        egress: &s.egress,
-        order: s.order,
-        tier: s.tier.as_deref(),
-        selector: s.selector.as_deref(),
-        namespace_selector: s.namespace_selector.as_deref(),
-        service_account_selector: s.service_account_selector.as_deref(),
-        types: &s.types,
-        performance_hints: words(&s.performance_hints),
-        untracked: s.do_not_track.unwrap_or_default(),
-        pre_dnat: s.pre_dnat.unwrap_or_default(),
-        apply_on_forward: s.apply_on_forward.unwrap_or_default(),
-        staged_action: word(&s.staged_action),
-    })
+    let kind = PolicyKind::StagedGlobalNetworkPolicy;
+    convert(&Parts { staged_action: word(&p.spec.staged_action), ..global_parts!(kind, p) })
 }
 
 fn convert(p: &Parts<'_>) -> Result<Outputs, String> {
