@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::error::{CniError, Code};
+use crate::facts;
 use crate::request::{self, Request};
 use crate::result::CniResult;
+use crate::store::Stores;
+use crate::workload::Workload;
 
 /// Longest run of another plugin: `dhcp` waits for a server.
 const TIME: Duration = Duration::from_secs(60);
@@ -60,6 +64,79 @@ pub async fn call(request: &Request, stdin: &[u8], command: request::Command) ->
         .with_details(text("details")));
     }
     if command == request::Command::Add { CniResult::parse(&value) } else { Ok(CniResult::default()) }
+}
+
+/// Standard input for the other plugin's ADD: `usePodCidr` is replaced by what Kubernetes gave the node.
+pub async fn stdin_for_add(
+    request: &Request,
+    stdin: &[u8],
+    stores: &Stores,
+    w: &Workload,
+) -> Result<Vec<u8>, CniError> {
+    if !uses_pod_cidr(request) {
+        return Ok(stdin.to_vec());
+    }
+    let api = stores.api.as_deref().ok_or_else(|| {
+        CniError::new(Code::InvalidConfig, "ipam.subnet \"usePodCidr\" needs the API server's address")
+            .with_details(
+                "set kubernetes.kubeconfig in the network configuration, or write the node's subnet",
+            )
+    })?;
+    let named = &request.conf.kubernetes.node_name;
+    let node = if named.is_empty() { &w.node } else { named };
+    let (v4, v6) = facts::pod_cidrs(api, node).await?;
+    replace_pod_cidr(stdin, v4.as_deref(), v6.as_deref())
+}
+
+/// Standard input for DEL and CHECK, where any subnet does: addresses are found by the container.
+pub fn stdin_for_del(request: &Request, stdin: &[u8]) -> Result<Vec<u8>, CniError> {
+    if uses_pod_cidr(request) {
+        replace_pod_cidr(stdin, Some("0.0.0.0/0"), Some("::/0"))
+    } else {
+        Ok(stdin.to_vec())
+    }
+}
+
+fn uses_pod_cidr(request: &Request) -> bool {
+    let ipam = &request.conf.ipam;
+    let ranges = ipam.ranges.as_array().into_iter().flatten().filter_map(Value::as_array).flatten();
+    ipam.type_ == "host-local"
+        && ranges.filter_map(|r| r.get("subnet")).chain(Some(&ipam.subnet)).any(|s| wish(s).is_some())
+}
+
+/// Which family a subnet asks for: `usePodCidr` IPv4, `usePodCidrIPv6` IPv6.
+fn wish(subnet: &Value) -> Option<bool> {
+    let text = subnet.as_str()?;
+    if text.eq_ignore_ascii_case("usePodCidr") {
+        Some(false)
+    } else {
+        text.eq_ignore_ascii_case("usePodCidrIPv6").then_some(true)
+    }
+}
+
+fn replace_pod_cidr(stdin: &[u8], v4: Option<&str>, v6: Option<&str>) -> Result<Vec<u8>, CniError> {
+    let mut conf: Value = serde_json::from_slice(stdin)
+        .map_err(|e| CniError::new(Code::Decode, format!("the network configuration cannot be read: {e}")))?;
+    let replace = |holder: &mut Value| {
+        let Some(subnet) = holder.get_mut("subnet") else { return Ok(()) };
+        let Some(six) = wish(subnet) else { return Ok(()) };
+        let family = if six { "IPv6" } else { "IPv4" };
+        let cidr = if six { v6 } else { v4 };
+        *subnet = Value::from(cidr.ok_or_else(|| {
+            CniError::new(Code::InvalidConfig, format!("the node has no {family} podCIDR"))
+                .with_details("usePodCidr is for IPv4, usePodCidrIPv6 for IPv6: see Node.spec.podCIDRs")
+        })?);
+        Ok::<_, CniError>(())
+    };
+    if let Some(ipam) = conf.get_mut("ipam") {
+        replace(ipam)?;
+        for set in ipam.get_mut("ranges").and_then(Value::as_array_mut).into_iter().flatten() {
+            for range in set.as_array_mut().into_iter().flatten() {
+                replace(range)?;
+            }
+        }
+    }
+    Ok(conf.to_string().into_bytes())
 }
 
 fn find(path: &[PathBuf], type_: &str) -> Result<PathBuf, CniError> {

@@ -14,6 +14,8 @@ use libcalico_ipam::Moment;
 use libcalico_model::{Key, KeyValue, Revision, Value};
 use libcalico_net::cidr::host_net;
 
+use crate::facts::PodFacts;
+use crate::wishes::Wishes;
 use crate::workload::{Profile, Workload};
 
 /// An endpoint as stored.
@@ -32,6 +34,13 @@ impl StoredEndpoint {
         Some(Self { endpoint: (**e).clone(), revision: kv.revision.clone() })
     }
 
+    /// The endpoint that a pod is, where the API server is the datastore.
+    #[must_use]
+    pub fn of_pod(facts: &PodFacts) -> Self {
+        let revision = Revision(facts.endpoint.metadata.resource_version.clone());
+        Self { endpoint: facts.endpoint.clone(), revision }
+    }
+
     /// The endpoint's addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -46,13 +55,21 @@ pub fn key(w: &Workload) -> Key {
     Key::resource(Kind::WorkloadEndpoint, &*w.namespace, w.endpoint_name())
 }
 
+/// What an ADD gave the workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Gave<'a> {
+    pub addresses: &'a [IpAddr],
+    pub mac: &'a str,
+    pub wishes: &'a Wishes,
+}
+
 /// The endpoint of the workload. One that stands under the name (of an earlier container of the pod) keeps its
-/// identifier; labels, which policy goes by, are the new container's alone.
+/// identifier; labels, which policy goes by, are the new container's alone. Of a pod that the API server was asked
+/// for, labels, ports, profiles and limits are the pod's.
 #[must_use]
 pub fn endpoint(
     w: &Workload,
-    addresses: &[IpAddr],
-    mac: &str,
+    gave: Gave<'_>,
     stands: Option<&StoredEndpoint>,
     now: Moment,
 ) -> WorkloadEndpoint {
@@ -69,19 +86,29 @@ pub fn endpoint(
             ..WorkloadEndpoint::default()
         },
     };
-    e.metadata.labels.clone_from(&w.labels);
+    let pod = w.facts.as_ref().map(|f| &f.endpoint);
+    e.metadata.labels.clone_from(pod.map_or(&w.labels, |p| &p.metadata.labels));
     e.spec = WorkloadEndpointSpec {
         orchestrator: w.orchestrator.to_owned(),
         node: w.node.clone(),
         container_id: w.container_id.clone(),
         pod: w.pod.clone(),
         endpoint: w.endpoint.clone(),
-        ip_networks: addresses.iter().map(|a| host_net(*a).to_string()).collect(),
+        ip_networks: gave.addresses.iter().map(|a| host_net(*a).to_string()).collect(),
+        ip_nats: gave.wishes.nats(gave.addresses),
         profiles: vec![w.profile.name()],
         interface_name: w.veth_name(),
-        mac: mac.to_owned(),
+        mac: gave.mac.to_owned(),
+        allow_spoofed_source_prefixes: gave.wishes.source_prefixes.clone(),
         ..WorkloadEndpointSpec::default()
     };
+    if let Some(p) = pod {
+        e.metadata.generate_name.clone_from(&p.metadata.generate_name);
+        e.spec.profiles.clone_from(&p.spec.profiles);
+        e.spec.ports.clone_from(&p.spec.ports);
+        e.spec.service_account_name.clone_from(&p.spec.service_account_name);
+        e.spec.qos_controls.clone_from(&p.spec.qos_controls);
+    }
     e
 }
 

@@ -17,13 +17,15 @@
 //! endpoint nor interface behind; a killed ADD leaves nothing that DEL does not find. No lock file, no child process
 //! (other IPAM plugins excepted), no traffic for the pod before Felix opens the endpoint.
 //!
-//! Left out: policy (Felix), the Kubernetes API as datastore.
+//! Left out: policy (Felix).
 
 pub mod command;
 pub mod delegate;
 pub mod endpoint;
 pub mod error;
+pub mod facts;
 pub mod gates;
+pub mod install;
 pub mod log;
 pub mod netconf;
 pub mod network;
@@ -33,4 +35,5 @@ pub mod result;
 pub mod run;
 pub mod store;
 pub mod version;
+pub mod wishes;
 pub mod workload;

@@ -75,8 +75,25 @@ pub struct NetConf {
     pub container_settings: ContainerSettings,
     /// With routes from another IPAM plugin: default routes as well.
     pub include_default_routes: bool,
+    /// Longest wait of an ADD for Felix's word that the pod's policy is there; 0: no wait.
     #[serde(deserialize_with = "null")]
-    pub policy_setup_timeout_seconds: u64,
+    pub policy_setup_timeout_seconds: i64,
+    /// Where Felix gives that word.
+    #[serde(deserialize_with = "null")]
+    pub endpoint_status_dir: String,
+    #[serde(deserialize_with = "null")]
+    pub feature_control: FeatureControl,
+    /// `veth` or nothing.
+    #[serde(deserialize_with = "null")]
+    pub device_type: String,
+    #[serde(deserialize_with = "null")]
+    pub dataplane_options: DataplaneOptions,
+    /// API group of the custom resources.
+    #[serde(deserialize_with = "null")]
+    pub calico_api_group: String,
+    /// Most requests a second to the API server; 0: no limit.
+    #[serde(deserialize_with = "null")]
+    pub qps: u32,
     /// URLs that must answer before a pod is made.
     #[serde(deserialize_with = "null")]
     pub readiness_gates: Vec<String>,
@@ -95,6 +112,9 @@ pub struct Ipam {
     pub type_: String,
     #[serde(deserialize_with = "null")]
     pub subnet: Value,
+    /// Of `host-local`: lists of `{"subnet": …}`.
+    #[serde(deserialize_with = "null")]
+    pub ranges: Value,
     /// `"true"` or `"false"`; default true.
     pub assign_ipv4: Option<String>,
     /// `"true"` or `"false"`; default false.
@@ -157,6 +177,32 @@ pub struct Policy {
     pub type_: String,
     #[serde(deserialize_with = "null")]
     pub k8s_api_root: String,
+    #[serde(deserialize_with = "null")]
+    pub k8s_auth_token: String,
+    /// PEM files.
+    #[serde(deserialize_with = "null")]
+    pub k8s_client_certificate: String,
+    #[serde(deserialize_with = "null")]
+    pub k8s_client_key: String,
+    #[serde(deserialize_with = "null")]
+    pub k8s_certificate_authority: String,
+}
+
+/// What pods may ask for by annotations.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FeatureControl {
+    pub ip_addrs_no_ipam: bool,
+    pub floating_ips: bool,
+}
+
+/// Who makes the interface.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DataplaneOptions {
+    /// Nothing: this plugin.
+    #[serde(rename = "type", deserialize_with = "null")]
+    pub type_: String,
 }
 
 /// How to reach Kubernetes.
@@ -206,32 +252,31 @@ impl NetConf {
             Err(CniError::new(Code::UnsupportedField, format!("{field} is not supported by this version"))
                 .with_details(hint.to_owned()))
         };
-        let hint = "policy and pods are read from etcd alone: remove it and set etcd_endpoints";
-        if !self.kubernetes.kubeconfig.is_empty() {
-            return no("kubernetes.kubeconfig", hint);
-        }
-        if !self.kubernetes.k8s_api_root.is_empty() || !self.policy.k8s_api_root.is_empty() {
-            return no("k8s_api_root", hint);
-        }
-        if self.policy.type_ == "k8s" {
-            return no("policy.type \"k8s\"", hint);
-        }
-        if self.datastore_type == "kubernetes" {
-            return no("datastore_type \"kubernetes\"", hint);
-        }
-        if !matches!(self.datastore_type.as_str(), "" | "etcdv3") {
-            return no(&format!("datastore_type {:?}", self.datastore_type), "etcdv3 is");
-        }
-        if self.ipam.type_ == "host-local"
-            && self.ipam.subnet.as_str().is_some_and(|s| s.eq_ignore_ascii_case("usePodCidr"))
-        {
-            return no("ipam.subnet \"usePodCidr\"", "it needs the Kubernetes API; write the node's subnet");
-        }
-        if self.policy_setup_timeout_seconds > 0 {
+        if !matches!(self.datastore_type.as_str(), "" | "etcdv3" | "kubernetes") {
             return no(
-                "policy_setup_timeout_seconds",
-                "remove it: a pod has no traffic before its policy is there, but ADD does not wait for it",
+                &format!("datastore_type {:.40?}", self.datastore_type),
+                "write \"etcdv3\" or \"kubernetes\"",
             );
+        }
+        if !matches!(self.device_type.as_str(), "" | "veth") {
+            return no(&format!("device_type {:.40?}", self.device_type), "write \"veth\", or leave it out");
+        }
+        if !matches!(self.dataplane_options.type_.as_str(), "" | "linux") {
+            let field = format!("dataplane_options.type {:.40?}", self.dataplane_options.type_);
+            return no(&field, "this plugin makes the interfaces itself: leave dataplane_options out");
+        }
+        if !matches!(self.calico_api_group.as_str(), "" | "projectcalico.org/v3") {
+            return no(
+                &format!("calico_api_group {:.60?}", self.calico_api_group),
+                "the custom resources are those of projectcalico.org/v3: leave calico_api_group out",
+            );
+        }
+        if self.policy_setup_timeout_seconds < 0 {
+            return Err(CniError::new(
+                Code::InvalidConfig,
+                format!("policy_setup_timeout_seconds is {}", self.policy_setup_timeout_seconds),
+            )
+            .with_details("write a number of seconds, 0 for no wait"));
         }
         Ok(())
     }

@@ -63,6 +63,8 @@ pub struct CniArgs {
     pub pod_name: String,
     pub pod_namespace: String,
     pub pod_infra_container_id: String,
+    /// The pod's identity, where the runtime tells it.
+    pub pod_uid: String,
     /// `IP=`: the addresses that the pod should get.
     pub ips: Vec<std::net::IpAddr>,
 }
@@ -214,6 +216,7 @@ fn parse_args(text: &str) -> Result<CniArgs, CniError> {
             "K8S_POD_NAME" => value.clone_into(&mut args.pod_name),
             "K8S_POD_NAMESPACE" => value.clone_into(&mut args.pod_namespace),
             "K8S_POD_INFRA_CONTAINER_ID" => value.clone_into(&mut args.pod_infra_container_id),
+            "K8S_POD_UID" => value.clone_into(&mut args.pod_uid),
             "IP" => {
                 for ip in value.split(',').filter(|v| !v.is_empty()) {
                     let ip = ip.split('/').next().unwrap_or(ip);

@@ -1,11 +1,14 @@
-//! From the network configuration to a datastore and the node's name.
+//! From the network configuration to a datastore, the API server and the node's name.
+//!
+//! In comes the configuration, out come clients that have not connected yet. With `datastore_type: kubernetes` the API
+//! server is both the datastore and the source of what is known of pods, over one connection.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libcalico_datastore::Datastore;
 use libcalico_datastore::config::{ClientConfig, connect};
+use libcalico_datastore::{Datastore, DatastoreType, KubernetesDatastore};
 
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
@@ -17,11 +20,50 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Where calico-node writes the node's name.
 const NODENAME_FILE: &str = "/var/lib/calico/nodename";
 
+/// Where a call reads and writes.
+#[derive(Clone)]
+pub struct Stores {
+    pub store: Arc<dyn Datastore>,
+    /// The API server, where the configuration names it.
+    pub api: Option<Arc<KubernetesDatastore>>,
+    /// The datastore is the API server: a pod's endpoint is the pod.
+    pub kubernetes: bool,
+    /// Labels, annotations and ports of pods come from the API server.
+    pub pods_from_api: bool,
+}
+
 /// The datastore of the configuration. What the configuration leaves open comes from the environment.
-pub async fn open(conf: &NetConf) -> Result<Arc<dyn Datastore>, CniError> {
+pub async fn open(conf: &NetConf) -> Result<Stores, CniError> {
+    let mut config = client_config(conf)?;
+    config.etcd.dial_timeout = DIAL;
+    config.etcd.request_timeout = ANSWER;
+    let kubernetes = config.datastore_type == DatastoreType::Kubernetes;
+    let policy = conf.policy.type_ == "k8s";
+    let named = config.kubernetes.kubeconfig.is_some() || config.kubernetes.api_endpoint.is_some();
+    if (kubernetes || policy) && !named {
+        let what = if kubernetes { "datastore_type \"kubernetes\"" } else { "policy.type \"k8s\"" };
+        return Err(CniError::new(Code::InvalidConfig, format!("{what} needs the API server's address"))
+            .with_details(
+                "set kubernetes.kubeconfig (or kubernetes.k8s_api_root) in the network configuration",
+            ));
+    }
+    let api = named.then(|| Arc::new(KubernetesDatastore::new(config.kubernetes.clone())));
+    let store: Arc<dyn Datastore> = match &api {
+        Some(api) if kubernetes => Arc::clone(api) as Arc<dyn Datastore>,
+        _ => connect(&config).await?,
+    };
+    Ok(Stores { store, api, kubernetes, pods_from_api: kubernetes || policy })
+}
+
+fn client_config(conf: &NetConf) -> Result<ClientConfig, CniError> {
     let set = |v: &String| Some(v.clone()).filter(|v| !v.is_empty());
-    let mut config = ClientConfig::from_lookup(|name| {
+    // Old configurations write the root with the path of the API.
+    let root = set(&conf.kubernetes.k8s_api_root)
+        .or_else(|| set(&conf.policy.k8s_api_root))
+        .and_then(|r| r.split("/api/").next().map(|r| r.trim_end_matches('/').to_owned()));
+    let config = ClientConfig::from_lookup(|name| {
         let own = match name {
+            "DATASTORE_TYPE" => set(&conf.datastore_type),
             "ETCD_ENDPOINTS" => set(&conf.etcd_endpoints),
             "ETCD_AUTHORITY" => set(&conf.etcd_authority),
             "ETCD_SCHEME" => set(&conf.etcd_scheme),
@@ -29,16 +71,23 @@ pub async fn open(conf: &NetConf) -> Result<Arc<dyn Datastore>, CniError> {
             "ETCD_KEY_FILE" => set(&conf.etcd_key_file),
             "ETCD_CERT_FILE" => set(&conf.etcd_cert_file),
             "ETCD_CA_CERT_FILE" => set(&conf.etcd_ca_cert_file),
-            "DATASTORE_TYPE" => Some("etcdv3".to_owned()),
-            // The runtime's own Kubernetes credentials are not the plugin's.
-            "KUBECONFIG" | "K8S_API_ENDPOINT" => return None,
+            "KUBECONFIG" => set(&conf.kubernetes.kubeconfig),
+            "K8S_API_ENDPOINT" => root.clone(),
+            "K8S_API_TOKEN" => set(&conf.policy.k8s_auth_token),
+            "K8S_CERT_FILE" => set(&conf.policy.k8s_client_certificate),
+            "K8S_KEY_FILE" => set(&conf.policy.k8s_client_key),
+            "K8S_CA_FILE" => set(&conf.policy.k8s_certificate_authority),
+            "K8S_CLIENT_QPS" => (conf.qps > 0).then(|| conf.qps.to_string()),
             _ => None,
         };
-        own.or_else(|| std::env::var(name).ok())
+        // The runtime's own Kubernetes credentials are not the plugin's.
+        own.or_else(|| std::env::var(name).ok().filter(|_| !runtimes_own(name)))
     })?;
-    config.etcd.dial_timeout = DIAL;
-    config.etcd.request_timeout = ANSWER;
-    Ok(connect(&config).await?)
+    Ok(config)
+}
+
+fn runtimes_own(name: &str) -> bool {
+    name.contains("KUBECONFIG") || name.contains("K8S_")
 }
 
 /// The node's name: from the configuration, else from calico-node's file, else the machine's.

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use libcalico_net::interface_name::{DEFAULT_PREFIX, veth_name_for_container, veth_name_for_workload};
 
+use crate::facts::{NamespaceFacts, PodFacts};
 use crate::request::Request;
 
 const LABEL_NAMESPACE: &str = "projectcalico.org/namespace";
 const LABEL_ORCHESTRATOR: &str = "projectcalico.org/orchestrator";
 
 /// A pod or container on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     pub node: String,
     /// `k8s` or `cni`.
@@ -27,6 +28,9 @@ pub struct Workload {
     pub endpoint: String,
     pub labels: BTreeMap<String, String>,
     pub profile: Profile,
+    /// What the API server says of the pod, where it was asked.
+    pub facts: Option<PodFacts>,
+    pub namespace_facts: Option<NamespaceFacts>,
 }
 
 /// The profile that the endpoint inherits from.
@@ -74,6 +78,8 @@ impl Workload {
             container_id: request.container_id.clone(),
             endpoint: request.ifname.clone(),
             labels,
+            facts: None,
+            namespace_facts: None,
         }
     }
 
@@ -117,12 +123,15 @@ impl Workload {
         attributes
     }
 
-    /// Labels of the pod's namespace as far as they are known without Kubernetes: its name.
+    /// Labels of the pod's namespace; where the API server was not asked, its name.
     #[must_use]
     pub fn namespace_labels(&self) -> Option<BTreeMap<String, String>> {
         self.is_pod().then(|| {
-            let name = |key: &str| (key.to_owned(), self.namespace.clone());
-            BTreeMap::from([name("kubernetes.io/metadata.name"), name("projectcalico.org/name")])
+            let mut labels = self.namespace_facts.as_ref().map(|f| f.labels.clone()).unwrap_or_default();
+            for key in ["kubernetes.io/metadata.name", "projectcalico.org/name"] {
+                labels.entry(key.to_owned()).or_insert_with(|| self.namespace.clone());
+            }
+            labels
         })
     }
 }

@@ -31,7 +31,8 @@ pub async fn check(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let w = Workload::of(request, &store::node_name(conf)?);
     let netns = request.netns.as_deref().unwrap_or_else(|| std::path::Path::new(""));
     let ns = Arc::new(NetNs::open(netns)?);
-    let store = store::open(conf).await?;
+    let stores = store::open(conf).await?;
+    let store = &stores.store;
     let mut wrong = Vec::new();
     let found = store.read_many(&[Read::Key(endpoint::key(&w))]).await?.into_iter().next();
     let Some(stands) = (match found {
@@ -53,12 +54,12 @@ pub async fn check(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let stored = stands.addresses();
     wrong.extend(addresses.iter().filter(|a| !stored.contains(a)).map(|a| format!("the endpoint lacks {a}")));
     if conf.ipam.type_ == OWN_IPAM {
-        let client = IpamClient::new(Arc::clone(&store));
+        let client = IpamClient::new(Arc::clone(store));
         let has = client.ips_by_handle(&w.handle(&conf.name)).await?;
         let missing = stored.iter().filter(|a| !has.iter().any(|h| h.addr == **a));
         wrong.extend(missing.map(|a| format!("{a} is not assigned to the container in IPAM")));
     } else {
-        delegate::call(request, stdin, Command::Check).await?;
+        delegate::call(request, &delegate::stdin_for_del(request, stdin)?, Command::Check).await?;
     }
     let mut plan = plan::pair(conf, &w, plan::mtu(conf, mtu_file().as_deref())?);
     plan.host_ifname.clone_from(&spec.interface_name);

@@ -3,12 +3,16 @@
 //! Order: first the interface, so that no packet leaves from an address that is free; then, in one batch, addresses,
 //! handle and endpoint. The interface is removed while the datastore is read, and also where it cannot be read: the
 //! runtime calls again for the rest. An endpoint of a later container under the same pod name is left alone.
+//!
+//! Round trips with `calico-ipam`: on etcd two reads (endpoint and handle; the blocks that the handle names) and one
+//! transaction; on Kubernetes the same reads and three writes in order (pod, block, handle). A DEL that is repeated, as
+//! kubelet does two or three times, is the first read alone.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use libcalico_datastore::{Datastore, Found, Read, Write};
+use libcalico_datastore::{Found, Read, Write};
 use libcalico_ipam::{IpamClient, IpamError};
 use libcalico_model::Key;
 
@@ -17,11 +21,12 @@ use super::{OWN_IPAM, kernel};
 use crate::delegate;
 use crate::endpoint::{self, StoredEndpoint};
 use crate::error::{CniError, Code};
+use crate::facts;
 use crate::network::netns::NetNs;
 use crate::network::remove;
 use crate::plan::pod_mac;
 use crate::request::{Command, Request};
-use crate::store;
+use crate::store::{self, Stores};
 use crate::workload::Workload;
 
 /// Times that DEL reads again when another writer changes the pod's endpoint meanwhile.
@@ -33,8 +38,11 @@ pub async fn del(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let w = Workload::of(request, &node);
     let mac = pod_mac(&request.container_id, &request.ifname);
     let removing = remove_in(request.netns.clone(), request.ifname.clone(), mac);
-    let store = store::open(&request.conf).await?;
-    let (removed, known) = tokio::join!(removing, Known::read(&*store, request, &w));
+    let stores = store::open(&request.conf).await?;
+    if stores.kubernetes && !w.is_pod() {
+        return Err(super::no_pod());
+    }
+    let (removed, known) = tokio::join!(removing, Known::read(&stores, request, &w));
     let removed = removed?;
     let known = known?;
     // The namespace may be gone but not yet dissolved by the kernel, or the interface was made by another plugin of
@@ -42,7 +50,7 @@ pub async fn del(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     if let Some(own) = known.own.as_ref().filter(|_| !removed) {
         remove_by_host(own.endpoint.spec.interface_name.clone()).await?;
     }
-    release_known(request, stdin, &w, &store, known).await
+    release_known(request, stdin, &w, &stores, known).await
 }
 
 /// Frees addresses and endpoint of the workload, without looking at the kernel. Also the undoing of a failed ADD.
@@ -50,28 +58,39 @@ pub(super) async fn release(
     request: &Request,
     stdin: &[u8],
     w: &Workload,
-    store: &Arc<dyn Datastore>,
+    stores: &Stores,
 ) -> Result<(), CniError> {
-    let known = Known::read(&**store, request, w).await?;
-    release_known(request, stdin, w, store, known).await
+    let known = Known::read(stores, request, w).await?;
+    release_known(request, stdin, w, stores, known).await
 }
 
 async fn release_known(
     request: &Request,
     stdin: &[u8],
     w: &Workload,
-    store: &Arc<dyn Datastore>,
+    stores: &Stores,
     mut known: Known,
 ) -> Result<(), CniError> {
     if request.conf.ipam.type_ != OWN_IPAM {
-        delegate::call(request, stdin, Command::Del).await?;
+        let stdin = delegate::stdin_for_del(request, stdin)?;
+        delegate::call(request, &stdin, Command::Del).await?;
     }
     let handle = w.handle(&request.conf.name);
     let key = endpoint::key(w);
-    let client = IpamClient::new(Arc::clone(store));
+    let client = IpamClient::new(Arc::clone(&stores.store));
     for _ in 0..ENDPOINT_CONFLICTS {
-        let extra: Vec<Write> =
+        let mut extra: Vec<Write> =
             known.own.iter().map(|e| Write::Delete(key.clone(), Some(e.revision.clone()))).collect();
+        // Without transactions the endpoint goes first: nobody else has the address while it says it has.
+        if !stores.store.atomic() && !extra.is_empty() {
+            match stores.store.write_all(std::mem::take(&mut extra)).await {
+                Err(e) if changed(&e, &key) => {
+                    known = Known::read(stores, request, w).await?;
+                    continue;
+                }
+                done => done?,
+            };
+        }
         match client.release_by_handle_from(&handle, known.handle.take(), extra).await {
             Ok(freed) => {
                 if known.own.is_some() || !freed.is_empty() {
@@ -81,7 +100,7 @@ async fn release_known(
                 return Ok(());
             }
             Err(IpamError::Datastore(e)) if changed(&e, &key) => {
-                known = Known::read(&**store, request, w).await?;
+                known = Known::read(stores, request, w).await?;
             }
             Err(e) => return Err(e.into()),
         }
@@ -97,19 +116,28 @@ struct Known {
 }
 
 impl Known {
-    async fn read(store: &dyn Datastore, request: &Request, w: &Workload) -> Result<Self, CniError> {
-        let mut reads = vec![Read::Key(endpoint::key(w))];
+    async fn read(stores: &Stores, request: &Request, w: &Workload) -> Result<Self, CniError> {
+        let mut reads = Vec::new();
         if request.conf.ipam.type_ == OWN_IPAM {
             reads.push(Read::Key(Key::Handle(w.handle(&request.conf.name))));
         }
-        let mut found = store.read_many(&reads).await?.into_iter();
-        let endpoint = match found.next() {
+        if let Some(api) = stores.api.as_deref().filter(|_| stores.kubernetes) {
+            let found = async { stores.store.read_many(&reads).await.map_err(CniError::from) };
+            let (found, pod) = tokio::try_join!(found, facts::pod(api, w))?;
+            let own = pod.filter(|p| p.has_addresses_of(&w.container_id));
+            return Ok(Self {
+                own: own.as_ref().map(StoredEndpoint::of_pod),
+                handle: found.into_iter().next(),
+            });
+        }
+        reads.push(Read::Key(endpoint::key(w)));
+        let mut found = stores.store.read_many(&reads).await?;
+        let endpoint = match found.pop() {
             Some(Found::Key(Some(kv))) => StoredEndpoint::read(&kv),
             _ => None,
         };
-        let id = &w.container_id;
-        let own = endpoint.filter(|e| e.endpoint.spec.container_id == *id);
-        Ok(Self { own, handle: found.next() })
+        let own = endpoint.filter(|e| e.endpoint.spec.container_id == w.container_id);
+        Ok(Self { own, handle: found.pop() })
     }
 }
 

@@ -27,10 +27,11 @@ pub async fn gc(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
         return Err(CniError::new(Code::InvalidConfig, "the network configuration has no name"));
     }
     let node = store::node_name(conf)?;
-    let store = store::open(conf).await?;
+    let stores = store::open(conf).await?;
+    let store = &stores.store;
     let valid: BTreeSet<&str> = conf.valid_attachments.iter().map(|a| a.container_id.as_str()).collect();
-    let own = allocated(&*store, &node, &conf.name).await?;
-    let client = IpamClient::new(Arc::clone(&store));
+    let own = allocated(&**store, &node, &conf.name).await?;
+    let client = IpamClient::new(Arc::clone(store));
     let mut errors = Vec::new();
     let mut done = BTreeSet::new();
     for kv in store.list(&Scope::kind(Kind::WorkloadEndpoint)).await?.items {

@@ -7,22 +7,29 @@ use std::sync::Arc;
 use libcalico_datastore::Read;
 use libcalico_ipam::{Assigned, IpamClient};
 
-use super::add::{ipam_request, with_block_length};
+use super::addresses::{ipam_request, with_block_length};
 use super::{cluster_key, ready};
 use crate::error::{CniError, Code};
+use crate::facts;
 use crate::request::Request;
 use crate::result::{CniResult, IpConfig};
 use crate::store;
+use crate::wishes::Wishes;
 use crate::workload::Workload;
 
 /// Assigns the addresses. Called again for the same container it gives the same ones.
 pub async fn add(request: &Request) -> Result<CniResult, CniError> {
     let w = Workload::of(request, &store::node_name(&request.conf)?);
-    let store = store::open(&request.conf).await?;
+    let stores = store::open(&request.conf).await?;
+    let store = &stores.store;
     let found = store.read_many(&[Read::Key(cluster_key())]).await?;
     ready(found.first())?;
-    let client = IpamClient::new(store);
-    let wanted = ipam_request(request, &w)?;
+    let client = IpamClient::new(Arc::clone(store));
+    let mut w = w;
+    if let Some(api) = stores.api.as_deref().filter(|_| w.is_pod()) {
+        w.namespace_facts = Some(facts::namespace(api, &w).await?);
+    }
+    let wanted = ipam_request(request, &w, &Wishes::default())?;
     let mut addresses = client.ips_by_handle(&w.handle(&request.conf.name)).await?;
     if addresses.is_empty() {
         for ip in &request.args.ips {
@@ -46,7 +53,7 @@ pub async fn add(request: &Request) -> Result<CniResult, CniError> {
 /// Frees the addresses.
 pub async fn del(request: &Request) -> Result<(), CniError> {
     let w = Workload::of(request, &store::node_name(&request.conf)?);
-    let client = IpamClient::new(store::open(&request.conf).await?);
+    let client = IpamClient::new(store::open(&request.conf).await?.store);
     let freed = client.release_by_handle(&w.handle(&request.conf.name), Vec::new()).await?;
     tracing::info!(container = %w.container_id, ?freed, "addresses freed");
     Ok(())
@@ -55,7 +62,7 @@ pub async fn del(request: &Request) -> Result<(), CniError> {
 /// Says whether the container has addresses.
 pub async fn check(request: &Request) -> Result<(), CniError> {
     let w = Workload::of(request, &store::node_name(&request.conf)?);
-    let client = IpamClient::new(Arc::clone(&store::open(&request.conf).await?));
+    let client = IpamClient::new(store::open(&request.conf).await?.store);
     if client.ips_by_handle(&w.handle(&request.conf.name)).await?.is_empty() {
         return Err(CniError::new(Code::CheckFailed, format!("container {} has no address", w.container_id)));
     }

@@ -1,6 +1,7 @@
 //! The commands, one file each. In comes a [`Request`], out go JSON or an error.
 
 pub mod add;
+mod addresses;
 pub mod check;
 pub mod del;
 pub mod gc;
@@ -71,6 +72,18 @@ fn ready(found: Option<&Found>) -> Result<(), CniError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The pod that the runtime speaks of is not the API server's (any more).
+fn pod_gone(w: &crate::workload::Workload) -> CniError {
+    CniError::new(Code::TryAgainLater, format!("pod {}/{} is not in the API server", w.namespace, w.pod))
+        .with_details("it was deleted or made anew meanwhile, or kubernetes.kubeconfig is another cluster's")
+}
+
+/// With Kubernetes as datastore an endpoint is a pod.
+fn no_pod() -> CniError {
+    CniError::new(Code::InvalidEnvironment, "datastore_type \"kubernetes\" serves Kubernetes pods alone")
+        .with_details("CNI_ARGS has neither K8S_POD_NAMESPACE nor K8S_POD_NAME")
 }
 
 /// The answers to `reads` by key.

@@ -9,11 +9,12 @@ use libcalico_datastore::Read;
 use libcalico_ipam::snapshot::Snapshot;
 use libcalico_ipam::{IpamClient, Owner};
 
-use super::add::ipam_request;
+use super::addresses::ipam_request;
 use super::{OWN_IPAM, answer, cluster_key, ready};
 use crate::error::{CniError, Code};
 use crate::request::Request;
 use crate::store;
+use crate::wishes::Wishes;
 use crate::workload::Workload;
 
 /// Serves STATUS.
@@ -25,7 +26,8 @@ async fn probe(request: &Request) -> Result<(), CniError> {
     let conf = &request.conf;
     let node = store::node_name(conf)?;
     crate::gates::wait_open(&conf.readiness_gates).await?;
-    let store = store::open(conf).await?;
+    let stores = store::open(conf).await?;
+    let store = &stores.store;
     let reads = [
         Read::Key(cluster_key()),
         Read::Key(libcalico_model::Key::resource(libcalico_api::Kind::Node, "", &*node)),
@@ -36,11 +38,11 @@ async fn probe(request: &Request) -> Result<(), CniError> {
         return Err(libcalico_ipam::IpamError::NodeMissing(node).into());
     }
     if conf.ipam.type_ == OWN_IPAM {
-        let mut wanted = ipam_request(request, &Workload::of(request, &node))?;
+        let mut wanted = ipam_request(request, &Workload::of(request, &node), &Wishes::default())?;
         wanted.handle_id = None;
         wanted.namespace_labels = None;
         let snapshot = Snapshot::new(Owner::host(node), None);
-        IpamClient::new(Arc::clone(&store)).could_assign(&wanted, snapshot).await?;
+        IpamClient::new(Arc::clone(store)).could_assign(&wanted, snapshot).await?;
     }
     Ok(())
 }

@@ -52,6 +52,9 @@ pub struct AssignRequest {
     pub intended_use: AllowedUse,
     /// Labels of the workload's namespace, `None` where it has none.
     pub namespace_labels: Option<BTreeMap<String, String>>,
+    /// Addresses that the handle has already count as given: asked again, after whatever interruption, the answer is
+    /// the same. For handles that belong to one workload.
+    pub once: bool,
 }
 
 impl AssignRequest {
@@ -68,6 +71,7 @@ impl AssignRequest {
             pools_v6: Vec::new(),
             intended_use: AllowedUse::Workload,
             namespace_labels: None,
+            once: false,
         }
     }
 
@@ -119,6 +123,10 @@ pub fn next(request: &AssignRequest, snapshot: &Snapshot, now: Moment) -> Result
     if !needs.is_empty() {
         return Ok(Step::Read(needs));
     }
+    let held = match held(request, snapshot) {
+        Ok(held) => held,
+        Err(needs) => return Ok(Step::Read(needs)),
+    };
     let empty = BTreeMap::new();
     let node_labels = match &snapshot.node_labels {
         Some(l) => l,
@@ -130,6 +138,11 @@ pub fn next(request: &AssignRequest, snapshot: &Snapshot, now: Moment) -> Result
     let mut work = Vec::new();
     let mut needs = Vec::new();
     for (family, wanted, requested) in request.families() {
+        let has = held.iter().filter(|a| Family::of(a.addr) == family).count();
+        let wanted = wanted.saturating_sub(has);
+        if wanted == 0 {
+            continue;
+        }
         let pools = select(
             &snapshot.pools,
             &PoolRequest {
@@ -150,6 +163,7 @@ pub fn next(request: &AssignRequest, snapshot: &Snapshot, now: Moment) -> Result
         return Ok(Step::Read(needs));
     }
     let mut draft = Draft::new(request, now);
+    draft.assigned = held;
     for w in &work {
         if let Some(step) = w.fill(&mut draft)? {
             return Ok(step);
@@ -171,6 +185,30 @@ pub(crate) fn basics(snapshot: &Snapshot) -> Vec<Need> {
         needs.push(Need::Handle);
     }
     needs
+}
+
+/// What counts as given: what an attempt before this one wrote, and, where the request says so, what its handle has. Or
+/// what must be read to know it.
+pub(crate) fn held(request: &AssignRequest, snapshot: &Snapshot) -> Result<Vec<Assigned>, Vec<Need>> {
+    let mut all = snapshot.given.clone();
+    let (true, Some(id), Seen::Present(handle)) = (request.once, &request.handle_id, snapshot.handle())
+    else {
+        return Ok(all);
+    };
+    let cidrs: Vec<IpNet> = handle.value.block.keys().filter_map(|c| c.parse().ok()).collect();
+    let unknown = cidrs.iter().filter(|c| matches!(snapshot.block(**c), Seen::Unknown));
+    let needs: Vec<Need> = unknown.map(|c| Need::Block(*c)).collect();
+    if !needs.is_empty() {
+        return Err(needs);
+    }
+    for cidr in cidrs {
+        if let Seen::Present(b) = snapshot.block(cidr) {
+            let addresses = block::addresses_of(&b.value, id).into_iter();
+            let new = addresses.map(|addr| Assigned { addr, block: cidr }).filter(|a| !all.contains(a));
+            all.extend(new.collect::<Vec<_>>());
+        }
+    }
+    Ok(all)
 }
 
 /// Blocks in the pools that the owner has a claim on, in whatever state.
@@ -429,28 +467,53 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Everything as one batch: handle, blocks, claims.
+    /// Everything as one batch: handle, blocks, claims. The handle counts what each block that is known will have of
+    /// it, not what this request adds: an attempt that was interrupted between the two leaves no trace in the count.
     pub(crate) fn plan(self, snapshot: &Snapshot) -> Plan {
         let mut writes = Vec::with_capacity(1 + self.blocks.len() + self.claims.len());
         if let Some(id) = self.handle_id
-            && !self.assigned.is_empty()
+            && !self.blocks.is_empty()
         {
-            let (mut handle, revision) = match snapshot.handle() {
+            let (before, revision) = match snapshot.handle() {
                 Seen::Present(h) => (h.value.clone(), Some(h.revision.clone())),
                 _ => (Handle::default(), None),
             };
-            for a in &self.assigned {
-                *handle.block.entry(a.block.to_string()).or_insert(0) += 1;
-            }
+            let handle = self.counts(id, &before, snapshot);
             let key = Key::Handle(id.to_owned());
+            let changed = handle != before;
             let value = Value::Handle(handle);
-            writes.push(match revision {
-                Some(revision) => Write::Update(KeyValue { key, value, revision }),
-                None => Write::Create(key, value),
-            });
+            match revision {
+                Some(revision) if changed => writes.push(Write::Update(KeyValue { key, value, revision })),
+                Some(_) => {}
+                None => writes.push(Write::Create(key, value)),
+            }
         }
         writes.extend(self.blocks);
         writes.extend(self.claims);
         Plan { writes, assigned: self.assigned }
+    }
+
+    fn counts(&self, id: &str, before: &Handle, snapshot: &Snapshot) -> Handle {
+        let has = |cidr: IpNet| match snapshot.block(cidr) {
+            Seen::Present(b) => Some(block::addresses_of(&b.value, id)),
+            Seen::Missing => Some(Vec::new()),
+            Seen::Unknown => None,
+        };
+        let mut handle = before.clone();
+        let touched: BTreeMap<IpNet, Vec<IpAddr>> =
+            self.assigned.iter().fold(BTreeMap::new(), |mut all, a| {
+                all.entry(a.block).or_default().push(a.addr);
+                all
+            });
+        for (cidr, new) in &touched {
+            let old = has(*cidr).unwrap_or_default();
+            let count = old.len() + new.iter().filter(|a| !old.contains(a)).count();
+            handle.block.insert(cidr.to_string(), u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        handle.block.retain(|cidr, _| {
+            let Ok(cidr) = cidr.parse() else { return true };
+            touched.contains_key(&cidr) || has(cidr).is_none_or(|a| !a.is_empty())
+        });
+        handle
     }
 }

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use crate::assign::{AssignRequest, Draft, Step, basics};
+use crate::assign::{AssignRequest, Draft, Plan, Step, basics, held};
 use crate::block;
 use crate::error::IpamError;
 use crate::moment::Moment;
@@ -23,6 +23,14 @@ pub fn next(
     let needs = basics(snapshot);
     if !needs.is_empty() {
         return Ok(Step::Read(needs));
+    }
+    match held(request, snapshot) {
+        Ok(held) if held.iter().any(|a| a.addr == addr) => {
+            let assigned = held.into_iter().filter(|a| a.addr == addr).collect();
+            return Ok(Step::Commit(Plan { writes: Vec::new(), assigned }));
+        }
+        Ok(_) => {}
+        Err(needs) => return Ok(Step::Read(needs)),
     }
     let cidr = snapshot
         .pools

@@ -143,7 +143,7 @@ impl IpamClient {
                 Step::Commit(plan) => {
                     let mut writes = plan.writes;
                     writes.extend(extra(&plan.assigned));
-                    match self.write(writes).await {
+                    match self.commit(writes, &plan.assigned, &mut snapshot).await {
                         Ok(()) => {
                             return Ok(Assignment { addresses: plan.assigned, conflicts: retries.conflicts });
                         }
@@ -171,6 +171,26 @@ impl IpamClient {
         let kv = self.store.create(&key, Value::BlockAffinity(pending())).await?;
         info!(block = %cidr, owner = %snapshot.owner, "claiming a block");
         snapshot.claimed(cidr, pending(), kv.revision);
+        Ok(())
+    }
+
+    /// Carries out a plan. Where the store does batches in part, one write after the other, and the snapshot learns
+    /// of each: after a conflict the next plan goes on from what is done already.
+    async fn commit(
+        &self,
+        writes: Vec<Write>,
+        assigned: &[Assigned],
+        snapshot: &mut Snapshot,
+    ) -> Result<(), DatastoreError> {
+        if self.store.atomic() {
+            return self.write(writes).await;
+        }
+        for write in writes {
+            let revisions = self.store.write_all(vec![write.clone()]).await?;
+            if let Some(revision) = revisions.into_iter().next() {
+                snapshot.written(write, revision, assigned);
+            }
+        }
         Ok(())
     }
 

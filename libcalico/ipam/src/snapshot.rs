@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use libcalico_api::{Kind, Resource};
-use libcalico_datastore::{Found, Read, Scope};
+use libcalico_datastore::{Found, Read, Scope, Write};
 use libcalico_model::ipam::{AllocationBlock, BlockAffinity, Handle, IpamConfig};
 use libcalico_model::{Key, KeyValue, Revision, Value};
 use libcalico_net::cidr::{IpNet, parse_network_or_address};
 
+use crate::assign::Assigned;
 use crate::block;
 use crate::owner::Owner;
 use crate::pool::Pool;
@@ -61,6 +62,8 @@ pub struct Snapshot {
     blocks: BTreeMap<IpNet, Seen<Stored<AllocationBlock>>>,
     all_blocks_read: bool,
     handle: Seen<Stored<Handle>>,
+    /// Addresses that this request has written already, on a store that does batches in part.
+    pub given: Vec<Assigned>,
 }
 
 impl Snapshot {
@@ -80,6 +83,7 @@ impl Snapshot {
             blocks: BTreeMap::new(),
             all_blocks_read: false,
             handle: Seen::Unknown,
+            given: Vec::new(),
         }
     }
 
@@ -238,6 +242,30 @@ impl Snapshot {
             (None, _) | (_, Seen::Missing) => Seen::Missing,
             (_, Seen::Unknown) => Seen::Unknown,
             (_, Seen::Present(h)) => Seen::Present(h),
+        }
+    }
+
+    /// Takes note of a write that was just done, the one of a plan that assigns those addresses.
+    pub fn written(&mut self, write: Write, revision: Revision, assigned: &[Assigned]) {
+        let (key, value) = match write {
+            Write::Create(key, value) => (key, Some(value)),
+            Write::Update(kv) => (kv.key, Some(kv.value)),
+            Write::Delete(key, _) => (key, None),
+        };
+        if let Key::Block(cidr) = &key {
+            let new = assigned.iter().filter(|a| a.block == *cidr && !self.given.contains(a));
+            self.given.extend(new.copied().collect::<Vec<_>>());
+        }
+        match (&key, value) {
+            (Key::Block(_) | Key::Handle(_), value) => {
+                let kv = value.map(|value| KeyValue { key: key.clone(), value, revision });
+                self.absorb_key(&key, kv);
+            }
+            (Key::BlockAffinity { cidr, .. }, Some(Value::BlockAffinity(a))) => {
+                self.claimed(*cidr, a, revision)
+            }
+            (Key::BlockAffinity { cidr, .. }, None) => self.unclaimed(*cidr),
+            _ => {}
         }
     }
 

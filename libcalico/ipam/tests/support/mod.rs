@@ -75,6 +75,9 @@ impl Client {
 
 #[async_trait]
 impl Datastore for Client {
+    fn atomic(&self) -> bool {
+        !self.behaviour.one_by_one
+    }
     async fn get(&self, key: &Key) -> Result<KeyValue> {
         self.call(self.inner.get(key)).await
     }
