@@ -238,6 +238,7 @@ pub mod ct_state {
     pub const INVALID: u32 = 1;
     pub const ESTABLISHED: u32 = 2;
     pub const RELATED: u32 = 4;
+    pub const UNTRACKED: u32 = 64;
 }
 
 /// What a rule does.

@@ -226,6 +226,10 @@ fn intended(mut chains: Chains) -> Chains {
             // `!= dnat` compares the whole status with one bit: a translated packet would be judged twice.
             *r = r.replace("ct status != dnat", "ct status ! dnat");
         }
+        // No packet without a connection (invalid, untracked) satisfies that: it would pass policy by.
+        if let Some(at) = rules.iter().position(|r| r.contains("ct status ! dnat")) {
+            rules.insert(at, rules[at].replace("ct status ! dnat", "ct state invalid,untracked"));
+        }
     }
     // A network and another one excluded are one rule here, three and a mark bit there.
     if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web")

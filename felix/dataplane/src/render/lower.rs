@@ -1,12 +1,14 @@
-//! Takes rules apart that nftables cannot say in one: "port in these ranges or in these sets".
+//! Takes rules apart that nftables cannot say in one.
 //!
-//! Each such condition becomes a block of rules that collects its answer in a scratch bit of the mark; the last rule
-//! asks for the bit. Upstream's rules have the same shape. Always holds: other rules pass through untouched.
+//! "Port in these ranges or in these sets" becomes a block of rules that collects its answer in a scratch bit of the
+//! mark; the last rule asks for the bit. Upstream's rules have the same shape. "Destination is not translated" becomes
+//! two rules, since the kernel's question about a connection holds for no packet that has none. Always holds: other
+//! rules pass through untouched.
 
 use std::borrow::Cow;
 
 use crate::config::Marks;
-use crate::rule::{Action, Match, Rule};
+use crate::rule::{Action, Match, Rule, ct_state};
 
 /// The rules as nftables takes them.
 #[must_use]
@@ -15,6 +17,14 @@ pub fn lower<'a>(rules: &'a [Rule], marks: &Marks) -> Vec<Cow<'a, Rule>> {
     for rule in rules {
         if rule.matches.iter().any(|m| matches!(m, Match::AnyPort { .. })) {
             lower_blocks(rule, marks, &mut out);
+        } else if rule.matches.iter().any(|m| matches!(m, Match::CtDnat { not: true })) {
+            // A packet without a connection (invalid, untracked) has no translation either.
+            let matches = rule.matches.iter().map(|m| match m {
+                Match::CtDnat { not: true } => Match::CtState(ct_state::INVALID | ct_state::UNTRACKED),
+                other => other.clone(),
+            });
+            out.push(Cow::Owned(Rule { matches: matches.collect(), action: rule.action.clone() }));
+            out.push(Cow::Borrowed(rule));
         } else {
             out.push(Cow::Borrowed(rule));
         }

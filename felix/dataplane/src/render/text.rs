@@ -153,6 +153,7 @@ fn states(bits: u32) -> String {
         (ct_state::INVALID, "invalid"),
         (ct_state::ESTABLISHED, "established"),
         (ct_state::RELATED, "related"),
+        (ct_state::UNTRACKED, "untracked"),
     ];
     let words: Vec<&str> = all.iter().filter(|(b, _)| bits & b != 0).map(|(_, w)| *w).collect();
     words.join(",")
