@@ -4,7 +4,7 @@
 //!  environment ──▶ Settings ─┬─▶ binaries    image's directory ──▶ /opt/cni/bin
 //!                            ├─▶ assets      etcd's certificates ──▶ calico-tls/
 //!                            ├─▶ token, kubeconfig    TokenRequest ──▶ calico-kubeconfig
-//!                            └─▶ conflist    template ──▶ staged, published when Felix is ready (ADR 0004)
+//!                            └─▶ conflist    template ──▶ staged, published when Felix is ready (ADR 0005)
 //!  keep: once a second ──▶ the above again where something changed, ended or was rejected
 //! ```
 //!
