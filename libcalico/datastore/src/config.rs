@@ -139,6 +139,8 @@ struct ConfigFileSpec {
     k8s_current_context: Option<String>,
     #[serde(rename = "k8sClientQPS")]
     k8s_client_qps: Option<f64>,
+    #[serde(rename = "k8sClientBurst")]
+    k8s_client_burst: Option<u32>,
 }
 
 impl ClientConfig {
@@ -188,6 +190,7 @@ impl ClientConfig {
             k8s_insecure_skip_tls_verify: parse(&var, "K8S_INSECURE_SKIP_TLS_VERIFY", truth)?,
             k8s_current_context: var("K8S_CURRENT_CONTEXT"),
             k8s_client_qps: parse(&var, "K8S_CLIENT_QPS", |t| t.parse().ok())?,
+            k8s_client_burst: parse(&var, "K8S_CLIENT_BURST", |t| t.parse().ok())?,
         })
     }
 
@@ -252,6 +255,7 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
         insecure_skip_tls_verify: spec.k8s_insecure_skip_tls_verify.unwrap_or_default(),
         context: text(spec.k8s_current_context),
         qps: spec.k8s_client_qps.filter(|n| *n > 0.0).map(whole),
+        burst: spec.k8s_client_burst.filter(|n| *n > 0),
     };
     let pem = |file: Option<String>, inline: Option<String>| {
         text(inline).map(Pem::Inline).or_else(|| text(file).map(|f| Pem::File(f.into())))
@@ -376,10 +380,12 @@ mod tests {
             ("K8S_API_TOKEN", "secret"),
             ("K8S_INSECURE_SKIP_TLS_VERIFY", "true"),
             ("K8S_CLIENT_QPS", "1.5"),
+            ("K8S_CLIENT_BURST", "7"),
         ])
         .unwrap();
         assert_eq!(c.kubernetes.api_endpoint.as_deref(), Some("https://k:6443"));
         assert_eq!((c.kubernetes.insecure_skip_tls_verify, c.kubernetes.qps), (true, Some(2)));
+        assert_eq!(c.kubernetes.burst, Some(7));
         assert!(!format!("{c:?}").contains("secret"));
         let c = ClientConfig::from_yaml(
             "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  kubeconfig: /k\n  k8sCAFile: /ca\n",

@@ -6,8 +6,9 @@ mod support;
 use libcalico_datastore::etcd::EtcdDatastore;
 use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::{Datastore, DatastoreError, WatchEvent, Write};
+use libcalico_testing::RealEtcd;
+use support::config;
 use support::contract::{contract, key, malformed, next, scope, set};
-use support::{Etcd, have_etcd};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -16,11 +17,8 @@ async fn memory_keeps_the_contract() {
 
 #[tokio::test]
 async fn etcd_keeps_the_contract() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    contract(&EtcdDatastore::new(etcd.config()), true).await;
+    let Some(etcd) = RealEtcd::start() else { return };
+    contract(&EtcdDatastore::new(config(&etcd)), true).await;
 }
 
 #[tokio::test]
@@ -31,11 +29,8 @@ async fn a_watch_from_a_compacted_revision_says_so() {
     memory.compact();
     let mut rx = memory.watch(&scope(), &from).await.unwrap();
     assert!(matches!(next(&mut rx).await, WatchEvent::Failed(DatastoreError::Compacted(_))));
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    let store = EtcdDatastore::new(etcd.config());
+    let Some(etcd) = RealEtcd::start() else { return };
+    let store = EtcdDatastore::new(config(&etcd));
     let from = store.list(&scope()).await.unwrap().revision;
     store.apply(&key("x"), set("x", "10.0.0.0/8")).await.unwrap();
     let now = store.apply(&key("x"), set("x", "11.0.0.0/8")).await.unwrap().revision;
@@ -52,22 +47,16 @@ async fn a_malformed_object_is_absent_from_listings_and_can_be_deleted() {
     memory.put_raw(&path, "{\"spec\":{\"nets\":7}}");
     memory.put_raw("/calico/resources/v3/projectcalico.org/networksets/no-namespace", "{}");
     malformed(&memory).await;
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
+    let Some(etcd) = RealEtcd::start() else { return };
     etcd.etcdctl(&["put", &path, "{\"spec\":{\"nets\":7}}"]);
     etcd.etcdctl(&["put", "/calico/resources/v3/projectcalico.org/networksets/no-namespace", "{}"]);
-    malformed(&EtcdDatastore::new(etcd.config())).await;
+    malformed(&EtcdDatastore::new(config(&etcd))).await;
 }
 
 #[tokio::test]
 async fn a_listing_of_several_pages_is_whole() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    let store = EtcdDatastore::new(etcd.config());
+    let Some(etcd) = RealEtcd::start() else { return };
+    let store = EtcdDatastore::new(config(&etcd));
     for chunk in (0..2_050).collect::<Vec<_>>().chunks(100) {
         let writes = chunk
             .iter()

@@ -8,7 +8,9 @@ use libcalico_api::Kind;
 use libcalico_datastore::etcd::EtcdDatastore;
 use libcalico_datastore::{Datastore, DatastoreError, EtcdConfig, Pem, Scope, WatchEvent};
 use libcalico_model::{Key, Value, ipam};
-use support::{Etcd, Pki, have_etcd};
+use libcalico_testing::{EtcdCluster, Pki, RealEtcd};
+use support::config;
+use support::faults::faults;
 
 fn handle(id: &str) -> Key {
     Key::Handle(id.to_owned())
@@ -20,10 +22,7 @@ fn value() -> Value {
 
 #[tokio::test]
 async fn a_dead_endpoint_is_passed_over_for_reads_and_writes() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
+    let Some(etcd) = RealEtcd::start() else { return };
     let store = EtcdDatastore::new(EtcdConfig {
         endpoints: vec!["http://127.0.0.1:1".into(), etcd.endpoint()],
         ..EtcdConfig::default()
@@ -46,108 +45,166 @@ async fn an_unreachable_cluster_is_an_error_in_bounded_time_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_killed_server_ends_the_watch_and_calls_work_again_after_its_return() {
-    if !have_etcd() {
-        return;
-    }
-    let mut etcd = Etcd::start();
-    let store = EtcdDatastore::new(etcd.config());
-    let list = store.list(&Scope::Handles).await.unwrap();
-    let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
-    etcd.kill();
-    let event = tokio::time::timeout(Duration::from_secs(5), rx.recv()).await.unwrap().unwrap();
-    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
-    assert!(store.get(&handle("a")).await.unwrap_err().retryable());
-    etcd.run();
-    let mut tries = 0;
-    while let Err(e) = store.apply(&handle("a"), value()).await {
-        tries += 1;
-        assert!(e.retryable() && tries < 50, "{e}");
+async fn faults_are_told_and_survived() {
+    let Some(mut etcd) = RealEtcd::start() else { return };
+    faults(&mut etcd).await;
+}
+
+fn through(cluster: &EtcdCluster) -> EtcdDatastore {
+    EtcdDatastore::new(EtcdConfig { endpoints: cluster.endpoints(), ..EtcdConfig::default() })
+}
+
+/// Writes until it is done: a cluster that chooses a new leader refuses for a moment.
+async fn write(store: &EtcdDatastore, id: &str, within: Duration) {
+    let start = Instant::now();
+    while let Err(e) = store.apply(&handle(id), value()).await {
+        assert!(e.retryable() && start.elapsed() < within, "{e}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_given_up_in_seconds() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    let proxy = support::proxy::Proxy::start(etcd.client_port).await;
-    let store = EtcdDatastore::new(EtcdConfig { endpoints: vec![proxy.endpoint()], ..EtcdConfig::default() });
+async fn the_death_of_one_of_three_servers_is_survived_by_reads_writes_and_watches() {
+    let Some(mut cluster) = EtcdCluster::start() else { return };
+    let store = through(&cluster);
+    write(&store, "a", Duration::from_secs(20)).await;
     let list = store.list(&Scope::Handles).await.unwrap();
     let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
-    proxy.set_silent(true);
-    let start = Instant::now();
-    let event = tokio::time::timeout(Duration::from_secs(20), rx.recv()).await.unwrap().unwrap();
+    cluster.members[0].kill();
+    let event = tokio::time::timeout(Duration::from_secs(5), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    write(&store, "b", Duration::from_secs(20)).await;
+    let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap();
+    assert!(matches!(&event, WatchEvent::Set(k, Ok(_)) if *k == handle("b")), "{event:?}");
+    assert_eq!(store.list(&Scope::Handles).await.unwrap().items.len(), 2);
 }
 
-fn tls_server(pki: &Pki) -> Etcd {
-    let arg = |name: &str, path: std::path::PathBuf| vec![name.to_owned(), path.display().to_string()];
-    let mut args = arg("--cert-file", pki.cert("server"));
-    args.extend(arg("--key-file", pki.key("server")));
-    args.extend(arg("--trusted-ca-file", pki.cert("ca")));
-    args.push("--client-cert-auth".to_owned());
-    Etcd::start_with("https", args)
+#[tokio::test]
+async fn one_of_three_servers_that_hangs_is_left_for_another_in_seconds() {
+    let Some(cluster) = EtcdCluster::start() else { return };
+    let store = through(&cluster);
+    write(&store, "a", Duration::from_secs(20)).await;
+    let list = store.list(&Scope::Handles).await.unwrap();
+    let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
+    // The first endpoint, which all of it is on: its connections stay open and nothing comes.
+    cluster.members[0].freeze();
+    let start = Instant::now();
+    let list = store.list(&Scope::Handles).await.unwrap();
+    eprintln!("a listing took {:?}", start.elapsed());
+    assert_eq!(list.items.len(), 1);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let event = tokio::time::timeout(Duration::from_secs(20), rx.recv()).await.unwrap().unwrap();
+    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
+    let start = Instant::now();
+    write(&store, "b", Duration::from_secs(20)).await;
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    cluster.members[0].thaw();
+}
+
+#[tokio::test]
+async fn a_server_that_is_cut_off_from_the_other_two_says_so_instead_of_telling_old_news() {
+    let Some(cluster) = EtcdCluster::start() else { return };
+    let alone = EtcdDatastore::new(only(cluster.members[0].endpoint()));
+    write(&alone, "a", Duration::from_secs(20)).await;
+    let list = alone.list(&Scope::Handles).await.unwrap();
+    let mut rx = alone.watch(&Scope::Handles, &list.revision).await.unwrap();
+    cluster.members[1].freeze();
+    cluster.members[2].freeze();
+    let event = tokio::time::timeout(Duration::from_secs(30), rx.recv()).await.unwrap().unwrap();
+    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
+    let start = Instant::now();
+    let error = alone.list(&Scope::Handles).await.unwrap_err();
+    assert!(error.retryable() && start.elapsed() < Duration::from_secs(20), "{error} {:?}", start.elapsed());
+    cluster.members[1].thaw();
+    cluster.members[2].thaw();
+    write(&alone, "b", Duration::from_secs(30)).await;
+}
+
+fn only(endpoint: String) -> EtcdConfig {
+    EtcdConfig { endpoints: vec![endpoint], ..EtcdConfig::default() }
 }
 
 #[tokio::test]
 async fn mutual_tls_lets_the_right_certificate_in_and_the_wrong_one_not() {
-    if !have_etcd() {
-        return;
-    }
     let pki = Pki::new();
-    let etcd = tls_server(&pki);
-    let config = |ca: &str, who: &str| EtcdConfig {
+    let Some(etcd) = RealEtcd::start_tls(&pki) else { return };
+    let with = |ca: &str, who: &str| EtcdConfig {
         ca: Some(Pem::File(pki.cert(ca))),
         cert: Some(Pem::File(pki.cert(who))),
         key: Some(Pem::Inline(std::fs::read_to_string(pki.key(who)).unwrap())),
-        ..etcd.config()
+        ..config(&etcd)
     };
-    let right = EtcdDatastore::new(config("ca", "client"));
+    let right = EtcdDatastore::new(with("ca", "client"));
     right.apply(&handle("a"), value()).await.unwrap();
     assert_eq!(right.list(&Scope::Handles).await.unwrap().items.len(), 1);
     for (ca, who) in [("other-ca", "client"), ("ca", "other-client")] {
-        let error = EtcdDatastore::new(config(ca, who)).get(&handle("a")).await.unwrap_err();
+        let error = EtcdDatastore::new(with(ca, who)).get(&handle("a")).await.unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, DatastoreError::Unreachable { .. }), "{text}");
         eprintln!("{ca} {who}: {text}");
     }
-    let missing = EtcdConfig { ca: Some(Pem::File("/nonexistent/ca.pem".into())), ..etcd.config() };
+    let missing = EtcdConfig { ca: Some(Pem::File("/nonexistent/ca.pem".into())), ..config(&etcd) };
     let error = EtcdDatastore::new(missing).get(&handle("a")).await.unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
 }
 
 #[tokio::test]
+async fn a_client_certificate_is_read_again_when_it_is_refused() {
+    let pki = Pki::new();
+    let Some(etcd) = RealEtcd::start_tls(&pki) else { return };
+    let at = |name: &str| pki.directory().join(name);
+    let put = |who: &str| {
+        std::fs::copy(pki.cert(who), at("own.pem")).unwrap();
+        std::fs::copy(pki.key(who), at("own-key.pem")).unwrap();
+    };
+    put("other-client");
+    let store = EtcdDatastore::new(EtcdConfig {
+        ca: Some(Pem::File(pki.cert("ca"))),
+        cert: Some(Pem::File(at("own.pem"))),
+        key: Some(Pem::File(at("own-key.pem"))),
+        ..config(&etcd)
+    });
+    let refused = store.get(&handle("a")).await.unwrap_err();
+    assert!(refused.retryable(), "{refused}");
+    put("client");
+    store.apply(&handle("a"), value()).await.unwrap();
+}
+
+#[tokio::test]
 async fn user_and_password_are_asked_for() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    etcd.etcdctl(&["user", "add", "root:secret"]);
-    etcd.etcdctl(&["user", "grant-role", "root", "root"]);
-    etcd.etcdctl(&["auth", "enable"]);
+    let Some(mut etcd) = RealEtcd::start_auth("secret") else { return };
     let with = |user: &str, password: &str| EtcdConfig {
         username: Some(user.into()),
         password: Some(password.into()),
-        ..etcd.config()
+        ..config(&etcd)
     };
-    EtcdDatastore::new(with("root", "secret")).apply(&handle("a"), value()).await.unwrap();
-    for config in [etcd.config(), with("root", "wrong")] {
+    let right = EtcdDatastore::new(with("root", "secret"));
+    right.apply(&handle("a"), value()).await.unwrap();
+    for (config, word) in [
+        (config(&etcd), "user name is empty"),
+        (with("root", "wrong"), "authentication failed, invalid user ID or password"),
+        (with("nobody", "secret"), "authentication failed, invalid user ID or password"),
+    ] {
         let error = EtcdDatastore::new(config).get(&handle("a")).await.unwrap_err();
         assert!(matches!(error, DatastoreError::Unauthorized(_)), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
     }
+    // Tokens are in the server's memory: one that was started again asks for the password again.
+    let from = right.list(&Scope::Handles).await.unwrap().revision;
+    etcd.kill();
+    etcd.run();
+    write(&right, "b", Duration::from_secs(20)).await;
+    assert_eq!(right.list(&Scope::Handles).await.unwrap().items.len(), 2);
+    let mut rx = right.watch(&Scope::Handles, &from).await.unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap();
+    assert!(matches!(&event, WatchEvent::Set(k, Ok(_)) if *k == handle("b")), "{event:?}");
 }
 
 #[tokio::test]
 async fn the_stored_bytes_are_the_models_own() {
-    if !have_etcd() {
-        return;
-    }
-    let etcd = Etcd::start();
-    let store = EtcdDatastore::new(etcd.config());
+    let Some(etcd) = RealEtcd::start() else { return };
+    let store = EtcdDatastore::new(config(&etcd));
     let json = r#"{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"pool-v4"},"spec":{"cidr":"10.65.0.0/16"}}"#;
     let key = Key::resource(Kind::IPPool, "", "pool-v4");
     let pool = libcalico_api::Resource::from_json(Kind::IPPool, json.as_bytes()).unwrap();

@@ -13,7 +13,8 @@ use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::syncer::{PassThrough, Syncer, bgp_syncer, felix_syncer};
 use libcalico_datastore::{Datastore, EtcdConfig, Scope};
 use libcalico_model::{Key, SyncStatus, SyncerEvent};
-use support::{Etcd, have_etcd};
+use libcalico_testing::{Proxy, RealEtcd};
+use support::config;
 use tokio::sync::mpsc::Receiver;
 
 /// What a reader of the stream holds.
@@ -191,12 +192,12 @@ async fn a_reader_that_leaves_ends_the_watches() {
     assert_eq!(store.calls().total(), calls);
 }
 
-async fn etcd_pair() -> (Etcd, EtcdDatastore) {
-    let etcd = Etcd::start();
-    let store = EtcdDatastore::new(etcd.config());
+async fn etcd_pair() -> Option<(RealEtcd, EtcdDatastore)> {
+    let etcd = RealEtcd::start()?;
+    let store = EtcdDatastore::new(config(&etcd));
     put(&store, "a", "10.0.0.0/8").await;
     put(&store, "b", "10.0.0.0/8").await;
-    (etcd, store)
+    Some((etcd, store))
 }
 
 async fn put_when_back(store: &EtcdDatastore, name: &str) {
@@ -209,11 +210,8 @@ async fn put_when_back(store: &EtcdDatastore, name: &str) {
 
 #[tokio::test]
 async fn an_etcd_that_was_killed_and_started_again_is_followed_within_a_second() {
-    if !have_etcd() {
-        return;
-    }
-    let (mut etcd, store) = etcd_pair().await;
-    let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(etcd.config()))));
+    let Some((mut etcd, store)) = etcd_pair().await else { return };
+    let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(config(&etcd)))));
     m.in_sync().await;
     let before = m.updates;
     etcd.kill();
@@ -228,11 +226,8 @@ async fn an_etcd_that_was_killed_and_started_again_is_followed_within_a_second()
 
 #[tokio::test]
 async fn what_changed_and_was_compacted_while_the_syncer_was_cut_off_is_found() {
-    if !have_etcd() {
-        return;
-    }
-    let (etcd, store) = etcd_pair().await;
-    let proxy = support::proxy::Proxy::start(etcd.client_port).await;
+    let Some((etcd, store)) = etcd_pair().await else { return };
+    let proxy = Proxy::start(etcd.port()).await;
     let through = EtcdConfig { endpoints: vec![proxy.endpoint()], ..EtcdConfig::default() };
     let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(through))));
     m.in_sync().await;
@@ -256,24 +251,21 @@ async fn what_changed_and_was_compacted_while_the_syncer_was_cut_off_is_found() 
 
 #[tokio::test]
 async fn an_etcd_that_lost_its_data_is_compared_not_trusted() {
-    if !have_etcd() {
-        return;
-    }
-    let (etcd, _) = etcd_pair().await;
-    let proxy = support::proxy::Proxy::start(etcd.client_port).await;
+    let Some((etcd, _)) = etcd_pair().await else { return };
+    let proxy = Proxy::start(etcd.port()).await;
     let through = EtcdConfig { endpoints: vec![proxy.endpoint()], ..EtcdConfig::default() };
     let mut m = Mirror::new(felix_syncer(Arc::new(EtcdDatastore::new(through))));
     m.in_sync().await;
     // Another, empty cluster at the same address, with other objects at the same revisions.
-    let other = Etcd::start();
-    let fresh = EtcdDatastore::new(other.config());
+    let Some(other) = RealEtcd::start() else { return };
+    let fresh = EtcdDatastore::new(config(&other));
     for (name, uid) in [("a", "new-a"), ("z", "new-z")] {
         let json =
             format!(r#"{{"metadata":{{"name":"{name}","uid":"{uid}"}},"spec":{{"nets":["99.0.0.0/8"]}}}}"#);
         let r = Resource::from_json(Kind::GlobalNetworkSet, json.as_bytes()).unwrap();
         fresh.apply(&key(name), r.into()).await.unwrap();
     }
-    proxy.retarget(other.client_port);
+    proxy.retarget(other.port());
     m.has(&format!("{SET}z")).await;
     m.until(Duration::from_secs(5), "new a", |m| m.state[&format!("{SET}a")].contains("99.0.0.0/8")).await;
     m.until(Duration::from_secs(5), "no b", |m| !m.state.contains_key(&format!("{SET}b"))).await;

@@ -1,6 +1,7 @@
 //! A TCP proxy that can go silent: connections stay open, nothing passes. A black hole without a firewall.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,6 +11,8 @@ use tokio::sync::watch;
 pub struct Proxy {
     port: u16,
     silent: Arc<watch::Sender<bool>>,
+    /// Bytes that may still come from the server.
+    budget: Arc<AtomicU64>,
     target: Arc<watch::Sender<u16>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -21,6 +24,8 @@ impl Proxy {
         let port = listener.local_addr().expect("a port").port();
         let silent = Arc::new(watch::Sender::new(false));
         let state = silent.clone();
+        let budget = Arc::new(AtomicU64::new(u64::MAX));
+        let left = budget.clone();
         let target = Arc::new(watch::Sender::new(target));
         let to = target.clone();
         let task = tokio::spawn(async move {
@@ -32,16 +37,24 @@ impl Proxy {
                 let mut moved = to.subscribe();
                 moved.mark_unchanged();
                 let (silent_in, silent_out) = (state.subscribe(), state.subscribe());
+                let (left, state) = (left.clone(), state.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = pump(cr, sw, silent_in) => {}
-                        () = pump(sr, cw, silent_out) => {}
+                        () = pump(cr, sw, silent_in, |_| {}) => {}
+                        () = pump(sr, cw, silent_out, |n| {
+                            let spent = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| {
+                                if l == u64::MAX { None } else { Some(l.saturating_sub(n)) }
+                            });
+                            if spent.is_ok_and(|before| before <= n) {
+                                let _ = state.send(true);
+                            }
+                        }) => {}
                         _ = moved.changed() => {}
                     }
                 });
             }
         });
-        Self { port, silent, target, task }
+        Self { port, silent, budget, target, task }
     }
 
     #[must_use]
@@ -61,7 +74,20 @@ impl Proxy {
 
     /// Passes nothing on, and keeps the connections open.
     pub fn set_silent(&self, silent: bool) {
+        self.budget.store(u64::MAX, Ordering::Relaxed);
         let _ = self.silent.send(silent);
+    }
+
+    /// Goes silent by itself after so many more bytes of the server: in the middle of an answer.
+    pub fn set_silent_after(&self, bytes: u64) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns when the proxy is silent.
+    pub async fn silence(&self) {
+        let mut silent = self.silent.subscribe();
+        // The sender lives as long as the proxy.
+        let _ = silent.wait_for(|s| *s).await;
     }
 }
 
@@ -75,6 +101,7 @@ async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut silent: watch::Receiver<bool>,
+    passed: impl Fn(u64),
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -82,5 +109,6 @@ async fn pump(
         if n == 0 || silent.wait_for(|s| !*s).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
             return;
         }
+        passed(n as u64);
     }
 }

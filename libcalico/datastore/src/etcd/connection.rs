@@ -2,14 +2,15 @@
 //!
 //! Always holds: a call tries each endpoint at most once, in turn from the current one, each within the dialling and
 //! request timeouts. A connection that goes silent is given up by HTTP/2 keepalive within [`KEEPALIVE_INTERVAL`] +
-//! [`KEEPALIVE_TIMEOUT`] while a call or watch is on it.
+//! [`KEEPALIVE_TIMEOUT`] while a call or watch is on it. After a failure the endpoint's client is made anew, so that
+//! certificates are read from their files and the password is given again.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::error;
 use crate::config::{EtcdConfig, Pem};
@@ -40,7 +41,7 @@ pub enum Retry {
 /// The endpoints of a cluster.
 pub struct Connection {
     config: EtcdConfig,
-    clients: Vec<OnceCell<Client>>,
+    clients: Vec<Mutex<Option<Client>>>,
     current: AtomicUsize,
 }
 
@@ -52,7 +53,7 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     pub fn new(config: EtcdConfig) -> Self {
-        let clients = config.endpoints.iter().map(|_| OnceCell::new()).collect();
+        let clients = config.endpoints.iter().map(|_| Mutex::new(None)).collect();
         Self { config, clients, current: AtomicUsize::new(0) }
     }
 
@@ -116,12 +117,22 @@ impl Connection {
                 Err(e) => Ok(Err(e)),
             }
         });
-        timed.await.unwrap_or_else(|_| {
+        let done = timed.await.unwrap_or_else(|_| {
             Err(DatastoreError::Unreachable {
                 endpoints: self.config.endpoints.get(index).cloned().unwrap_or_default(),
                 reason: format!("no answer within {limit:?}"),
             })
-        })
+        });
+        let lost = match &done {
+            Ok(Ok(_)) => false,
+            Ok(Err(e)) => error::connection_is_bad(e),
+            Err(_) => true,
+        };
+        // Where the cell is taken, another call makes a new client already.
+        if lost && let Some(mut held) = self.clients.get(index).and_then(|c| c.try_lock().ok()) {
+            *held = None;
+        }
+        done
     }
 
     async fn client(&self, index: usize) -> Result<Result<Client, Error>> {
@@ -131,12 +142,18 @@ impl Connection {
                 reason: "no server is named; set ETCD_ENDPOINTS".to_owned(),
             });
         };
-        let options = match cell.get() {
-            Some(c) => return Ok(Ok(c.clone())),
-            None => options(&self.config, endpoint).await?,
-        };
+        // One at a time dials; the others wait for it within their own limits.
+        let mut held = cell.lock().await;
+        if let Some(client) = &*held {
+            return Ok(Ok(client.clone()));
+        }
+        let options = options(&self.config, endpoint).await?;
         // Dials only where there is a user to authenticate.
-        Ok(cell.get_or_try_init(|| Client::connect([endpoint], Some(options))).await.cloned())
+        let made = Client::connect([endpoint], Some(options)).await;
+        if let Ok(client) = &made {
+            *held = Some(client.clone());
+        }
+        Ok(made)
     }
 }
 

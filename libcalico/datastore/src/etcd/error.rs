@@ -42,6 +42,20 @@ pub fn translate(endpoint: &str, subject: &str, error: &Error) -> DatastoreError
     }
 }
 
+/// True where the next call should not use the same connection: it broke, or the server no longer knows who is on it.
+pub fn connection_is_bad(error: &Error) -> bool {
+    match error {
+        Error::GRpcStatus(s) => {
+            matches!(
+                s.code(),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unauthenticated
+            ) || s.source().is_some()
+        }
+        Error::TransportError(_) | Error::IoError(_) => true,
+        _ => false,
+    }
+}
+
 /// True where the request cannot have reached a server, so that another may be asked without doing a thing twice.
 pub fn never_reached(error: &Error) -> bool {
     let source: Option<&(dyn std::error::Error + 'static)> = match error {

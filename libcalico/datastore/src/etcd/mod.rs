@@ -23,8 +23,8 @@ use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, Watc
 /// Objects read in one request. etcd answers a page of this size well below its message limit.
 const PAGE: i64 = 1000;
 
-/// A listing whose revision is compacted while it is read starts again, so often.
-const LIST_ATTEMPTS: usize = 5;
+/// A listing whose revision is compacted while it is read starts again, so often; the last time in one answer.
+const LIST_ATTEMPTS: usize = 3;
 
 /// etcd's default limit of operations in a transaction.
 const MAX_TXN_OPS: usize = 128;
@@ -67,7 +67,7 @@ impl EtcdDatastore {
         }
     }
 
-    async fn list_at_one_revision(&self, scope: &Scope) -> Result<Listing> {
+    async fn list_at_one_revision(&self, scope: &Scope, page: i64) -> Result<Listing> {
         let prefix = scope.prefix();
         let end = prefix_end(&prefix);
         let mut start = prefix.clone().into_bytes();
@@ -77,11 +77,9 @@ impl EtcdDatastore {
             let response = self
                 .connection
                 .call(&prefix, Retry::Always, |client| {
-                    let mut options =
-                        GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
-                    if at == 0 {
-                        options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
-                    }
+                    // Revision zero is the newest.
+                    let options =
+                        GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(at);
                     let start = start.clone();
                     async move {
                         client
@@ -167,7 +165,9 @@ impl Datastore for EtcdDatastore {
     async fn list(&self, scope: &Scope) -> Result<Listing> {
         let mut attempt = 1;
         loop {
-            match self.list_at_one_revision(scope).await {
+            // By pages it may never be done where revisions are compacted sooner than this can read. Zero: no limit.
+            let page = if attempt < LIST_ATTEMPTS { PAGE } else { 0 };
+            match self.list_at_one_revision(scope, page).await {
                 // The pages' revision was compacted between two pages: begin again at a newer one.
                 Err(DatastoreError::Compacted(_)) if attempt < LIST_ATTEMPTS => attempt += 1,
                 result => return result,

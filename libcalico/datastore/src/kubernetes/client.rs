@@ -1,44 +1,36 @@
 //! Requests to the API server: one connection for all of them, each within a limit of time.
 //!
 //! Always holds: nothing is dialled before the first request; a connection that goes silent is given up by HTTP/2 pings
-//! within [`PING_INTERVAL`] + [`PING_TIMEOUT`] while anything is on it, watches included; tokens are read again by the
-//! client before they end. Left out: what the JSON means.
+//! within [`PING_INTERVAL`](super::session::PING_INTERVAL) + [`PING_TIMEOUT`](super::session::PING_TIMEOUT) while anything
+//! is on it, watches included; tokens, certificates and kubeconfigs are read again at least once in [`REREAD`], and at once
+//! where the server refuses them or cannot be reached. Left out: what the JSON means.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::io::Lines;
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use http::{Method, Request};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ConfigExt};
 use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
-use tower::{BoxError, ServiceBuilder};
 
 use super::config::KubernetesConfig;
 use super::error::{ApiError, translate, unreachable};
+use super::session::Session;
 use crate::{DatastoreError, Result};
 
-/// How often a connection is asked whether it lives.
-pub const PING_INTERVAL: Duration = Duration::from_secs(6);
-/// A server that does not answer a ping for so long is given up.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longest time for a connection.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one request, a page of a listing or the beginning of a watch.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time for a watch to go on where it broke: a listing is tried afterwards anyway.
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
-/// What one stream may send ahead of its reader, bytes.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// What all streams together may: so much that slow readers of some watches do not stop the others, bytes.
-const CONNECTION_WINDOW: u32 = 256 << 20;
+
+/// Files of credentials are read again so often while nothing is wrong.
+pub const REREAD: Duration = Duration::from_secs(60);
+/// Requests at once after a rest, where a pace is kept. Upstream's default.
+const BURST: u32 = 100;
 
 /// A merge patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -50,12 +42,21 @@ pub type EventLines = Lines<Pin<Box<dyn AsyncBufRead + Send>>>;
 /// A client of one API server.
 pub struct Client {
     config: KubernetesConfig,
-    connected: OnceCell<(kube::Client, String)>,
+    held: RwLock<Option<Held>>,
+    /// Where the server is, once that was read.
+    endpoint: OnceLock<String>,
     pace: Option<Pace>,
     /// A request was answered: there is a connection that the next ones share.
     warm: AtomicBool,
     /// Until then one request goes at a time: several at once would each dial, and pay for TLS.
     first: Mutex<()>,
+}
+
+/// The session in use.
+struct Held {
+    session: Arc<Session>,
+    /// When its files were compared.
+    checked: Instant,
 }
 
 impl std::fmt::Debug for Client {
@@ -66,22 +67,89 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub fn new(config: KubernetesConfig) -> Self {
-        let pace = config.qps.filter(|n| *n > 0).map(Pace::new);
-        Self { config, connected: OnceCell::new(), pace, warm: AtomicBool::new(false), first: Mutex::new(()) }
+        let pace = config.qps.filter(|n| *n > 0).map(|qps| Pace::new(qps, config.burst.unwrap_or(BURST)));
+        Self {
+            config,
+            held: RwLock::new(None),
+            endpoint: OnceLock::new(),
+            pace,
+            warm: AtomicBool::new(false),
+            first: Mutex::new(()),
+        }
     }
 
-    async fn connected(&self) -> Result<&(kube::Client, String)> {
-        self.connected
-            .get_or_try_init(|| async {
-                let config = self.config.load().await?;
-                let endpoint = config.cluster_url.to_string();
-                let client = build(&config).map_err(|e| DatastoreError::Configuration {
-                    what: format!("Kubernetes API at {endpoint}"),
-                    reason: super::error::chain(&e),
-                })?;
-                Ok((client, endpoint))
-            })
-            .await
+    async fn session(&self) -> Result<Arc<Session>> {
+        if let Some(held) = &*self.held.read().await
+            && held.checked.elapsed() < REREAD
+        {
+            return Ok(held.session.clone());
+        }
+        let mut held = self.held.write().await;
+        match &mut *held {
+            // Another request was quicker.
+            Some(h) if h.checked.elapsed() < REREAD => return Ok(h.session.clone()),
+            Some(h) => {
+                h.checked = Instant::now();
+                self.renew(h).await;
+                return Ok(h.session.clone());
+            }
+            None => {}
+        }
+        let session = Arc::new(Session::open(&self.config).await?);
+        // It stays what it was first, also where a kubeconfig is changed to another server: for messages alone.
+        let _ = self.endpoint.set(session.endpoint.clone());
+        *held = Some(Held { session: session.clone(), checked: Instant::now() });
+        Ok(session)
+    }
+
+    /// Makes the session anew where its files changed. Files that cannot be used leave the old one.
+    async fn renew(&self, held: &mut Held) {
+        if !held.session.outdated().await {
+            return;
+        }
+        match Session::open(&self.config).await {
+            Ok(session) => {
+                tracing::info!(
+                    endpoint = session.endpoint,
+                    "credentials of the Kubernetes API were read again"
+                );
+                held.session = Arc::new(session);
+                self.warm.store(false, Ordering::Release);
+            }
+            Err(error) => tracing::warn!(%error, "changed credentials of the Kubernetes API cannot be used"),
+        }
+    }
+
+    /// What to use instead of a session that failed: none where nothing changed since it was made.
+    async fn instead_of(&self, failed: &Arc<Session>) -> Option<Arc<Session>> {
+        let mut held = self.held.write().await;
+        let held = held.as_mut()?;
+        if Arc::ptr_eq(&held.session, failed) {
+            self.renew(held).await;
+        }
+        (!Arc::ptr_eq(&held.session, failed)).then(|| held.session.clone())
+    }
+
+    /// Does something with a session. Where the server refuses its credentials and there are newer ones, again with
+    /// those; where it cannot be reached (by a certificate that is over, or an authority that was replaced), again only
+    /// where that does no harm.
+    async fn with_session<T, F, Fut>(&self, harmless: bool, call: F) -> Result<T, ApiError>
+    where
+        F: Fn(Arc<Session>) -> Fut,
+        Fut: Future<Output = Result<T, ApiError>>,
+    {
+        let session = self.session().await.map_err(ApiError::Datastore)?;
+        let error = match call(session.clone()).await {
+            Err(
+                e @ ApiError::Datastore(DatastoreError::Unauthorized(_) | DatastoreError::Unreachable { .. }),
+            ) => e,
+            answer => return answer,
+        };
+        let refused = matches!(error, ApiError::Datastore(DatastoreError::Unauthorized(_)));
+        match self.instead_of(&session).await {
+            Some(newer) if refused || harmless => call(newer).await,
+            _ => Err(error),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Result<String, ApiError> {
@@ -106,19 +174,21 @@ impl Client {
 
     /// Begins a watch within a time.
     pub async fn watch(&self, path: &str, limit: Duration) -> Result<EventLines, ApiError> {
-        let (client, endpoint) = self.connected().await.map_err(ApiError::Datastore)?;
-        self.take_turn().await;
-        let request = request(Method::GET, path, JSON, Vec::new())?;
-        let stream = within(endpoint, limit, client.request_stream(request))
-            .await?
-            .map_err(|e| translate(endpoint, path, &e))?;
-        let boxed: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(stream);
-        Ok(boxed.lines())
+        self.with_session(true, |session| async move {
+            self.take_turn().await;
+            let request = request(Method::GET, path, JSON, Vec::new())?;
+            let stream = within(&session.endpoint, limit, session.client.request_stream(request))
+                .await?
+                .map_err(|e| translate(&session.endpoint, path, &e))?;
+            let boxed: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(stream);
+            Ok(boxed.lines())
+        })
+        .await
     }
 
     /// Where the server is, for messages.
     pub fn endpoint(&self) -> String {
-        self.connected.get().map_or_else(|| "kubernetes".to_owned(), |(_, e)| e.clone())
+        self.endpoint.get().map_or_else(|| "kubernetes".to_owned(), String::clone)
     }
 
     async fn request(
@@ -128,19 +198,26 @@ impl Client {
         content: &str,
         body: Vec<u8>,
     ) -> Result<String, ApiError> {
-        let (client, endpoint) = self.connected().await.map_err(ApiError::Datastore)?;
-        self.take_turn().await;
-        let request = request(method, path, content, body)?;
-        let cold = !self.warm.load(Ordering::Acquire);
-        let turn = if cold { Some(self.first.lock().await) } else { None };
-        let turn = turn.filter(|_| !self.warm.load(Ordering::Acquire));
-        let answer = within(endpoint, REQUEST_TIMEOUT, client.request_text(request)).await?;
-        // A refusal is an answer too, but with wrong credentials there is no hurry.
-        if answer.is_ok() || matches!(answer, Err(kube::Error::Api(_))) {
-            self.warm.store(true, Ordering::Release);
-        }
-        drop(turn);
-        answer.map_err(|e| translate(endpoint, path, &e))
+        let body = &body;
+        self.with_session(method == Method::GET, |session| {
+            let method = method.clone();
+            async move {
+                self.take_turn().await;
+                let request = request(method, path, content, body.clone())?;
+                let cold = !self.warm.load(Ordering::Acquire);
+                let turn = if cold { Some(self.first.lock().await) } else { None };
+                let turn = turn.filter(|_| !self.warm.load(Ordering::Acquire));
+                let answer =
+                    within(&session.endpoint, REQUEST_TIMEOUT, session.client.request_text(request)).await?;
+                // A refusal is an answer too, but with wrong credentials there is no hurry.
+                if answer.is_ok() || matches!(answer, Err(kube::Error::Api(_))) {
+                    self.warm.store(true, Ordering::Release);
+                }
+                drop(turn);
+                answer.map_err(|e| translate(&session.endpoint, path, &e))
+            }
+        })
+        .await
     }
 
     async fn take_turn(&self) {
@@ -163,36 +240,6 @@ fn request(method: Method, path: &str, content: &str, body: Vec<u8>) -> Result<R
     })
 }
 
-/// The stack of a client: the server's address, headers, credentials, then HTTP.
-fn build(config: &kube::Config) -> Result<kube::Client, kube::Error> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(DIAL_TIMEOUT));
-    let mut tls =
-        HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
-    if let Some(name) = &config.tls_server_name {
-        let name = name.clone().try_into().map_err(|e| kube::Error::Service(BoxError::from(e)))?;
-        tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
-    }
-    let connector = tls.enable_all_versions().wrap_connector(connector);
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build::<_, Body>(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .layer(config.extra_headers_layer()?)
-        .option_layer(config.auth_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(kube::Client::new(service, config.default_namespace.clone()))
-}
-
 /// Text for a query or a path segment: what has a meaning in a URI is escaped.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -206,19 +253,19 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// At most so many requests a second; twice as many at once after a rest.
+/// At most so many requests a second, and some at once after a rest.
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
     burst: Duration,
     /// When the next request would be due if all kept the pace.
-    due: Arc<Mutex<Instant>>,
+    due: Mutex<Instant>,
 }
 
 impl Pace {
-    fn new(qps: u32) -> Self {
+    fn new(qps: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / qps.max(1);
-        Self { interval, burst: Duration::from_secs(2), due: Arc::new(Mutex::new(Instant::now())) }
+        Self { interval, burst: interval * burst, due: Mutex::new(Instant::now()) }
     }
 
     async fn turn(&self) {
@@ -240,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_keep_the_pace_after_a_burst() {
-        let pace = Pace::new(100);
+        let pace = Pace::new(100, 200);
         let start = Instant::now();
         for _ in 0..200 {
             pace.turn().await;

@@ -3,6 +3,9 @@
 //! Always holds: single settings win over the kubeconfig; without either the process is taken for a pod. Left out:
 //! reading the environment (`crate::config`).
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
@@ -33,6 +36,8 @@ pub struct KubernetesConfig {
     pub context: Option<String>,
     /// Most requests a second. None: no limit.
     pub qps: Option<u32>,
+    /// Requests at once after a rest, where `qps` is set. None: upstream's 100.
+    pub burst: Option<u32>,
 }
 
 impl std::fmt::Debug for KubernetesConfig {
@@ -43,6 +48,7 @@ impl std::fmt::Debug for KubernetesConfig {
             .field("api_endpoint", &self.api_endpoint)
             .field("context", &self.context)
             .field("qps", &self.qps)
+            .field("burst", &self.burst)
             .finish_non_exhaustive()
     }
 }
@@ -52,24 +58,34 @@ fn bad(what: &str, reason: impl std::fmt::Display) -> DatastoreError {
 }
 
 impl KubernetesConfig {
-    /// What the client is made of. Reads files.
-    pub(super) async fn load(&self) -> Result<kube::Config> {
+    /// What the client is made of, and the files that say so.
+    pub(super) async fn load(&self) -> Result<(kube::Config, BTreeSet<PathBuf>)> {
         let mut file = match self.file()? {
             Some(f) => f,
             None if self.api_endpoint.is_some() => Kubeconfig::default(),
             None => {
-                return kube::Config::incluster().map_err(|e| {
+                let config = kube::Config::incluster().map_err(|e| {
                     bad("Kubernetes API", format!("{e}; set KUBECONFIG or K8S_API_ENDPOINT outside of a pod"))
-                });
+                })?;
+                let token = config.auth_info.token_file.clone().map(PathBuf::from);
+                let files = token.into_iter().chain(config.root_cert_file.clone()).collect();
+                return Ok((config, files));
             }
         };
         if let Some(context) = &self.context {
             file.current_context = Some(context.clone());
         }
         self.override_in(&mut file);
-        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        let files = self.paths().map(PathBuf::from).chain(named_in(&file)).collect();
+        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
-            .map_err(|e| bad("kubeconfig", e))
+            .map_err(|e| bad("kubeconfig", e))?;
+        Ok((config, files))
+    }
+
+    /// The kubeconfig files.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        self.kubeconfig.iter().flat_map(|list| list.split(':')).filter(|p| !p.is_empty())
     }
 
     fn file(&self) -> Result<Option<Kubeconfig>> {
@@ -77,7 +93,7 @@ impl KubernetesConfig {
             return Kubeconfig::from_yaml(text).map(Some).map_err(|e| bad("kubeconfig", e));
         }
         let mut merged: Option<Kubeconfig> = None;
-        for path in self.kubeconfig.iter().flat_map(|list| list.split(':')).filter(|p| !p.is_empty()) {
+        for path in self.paths() {
             let what = format!("kubeconfig {path}");
             let next = Kubeconfig::read_from(path).map_err(|e| bad(&what, e))?;
             merged = Some(match merged {
@@ -146,4 +162,12 @@ impl KubernetesConfig {
             user.token_file = None;
         }
     }
+}
+
+/// Files of certificates, keys and tokens.
+fn named_in(file: &Kubeconfig) -> Vec<PathBuf> {
+    let clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref()?.certificate_authority.as_ref());
+    let users = file.auth_infos.iter().filter_map(|u| u.auth_info.as_ref());
+    let users = users.flat_map(|u| [&u.client_certificate, &u.client_key, &u.token_file]).flatten();
+    clusters.chain(users).map(PathBuf::from).collect()
 }

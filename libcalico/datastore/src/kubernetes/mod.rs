@@ -16,6 +16,7 @@ mod config;
 mod error;
 mod place;
 mod raw;
+mod session;
 mod watch;
 
 use std::sync::Arc;
@@ -39,8 +40,8 @@ use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, Watc
 
 /// Objects read in one request, as Kubernetes' own clients read them.
 const PAGE: usize = 500;
-/// A listing whose revision is forgotten while it is read starts again, so often.
-const LIST_ATTEMPTS: usize = 5;
+/// A listing whose revision is forgotten while it is read starts again, so often; the last time in one answer.
+const LIST_ATTEMPTS: usize = 3;
 /// A write without a stated revision is repeated after a conflict, so often.
 const WRITE_ATTEMPTS: usize = 10;
 /// Reads of a batch that are under way at one time.
@@ -142,17 +143,18 @@ impl KubernetesDatastore {
         }
     }
 
-    /// All objects of a collection at one revision.
+    /// All objects of a collection at one revision, by pages or in one answer.
     async fn collection(
         &self,
         scope: &Scope,
         collection: &Collection,
+        paged: bool,
         items: &mut Vec<KeyValue>,
     ) -> Result<String, ApiError> {
         let path = collection.path();
         let mut token = String::new();
         loop {
-            let mut page_path = format!("{path}?limit={PAGE}");
+            let mut page_path = if paged { format!("{path}?limit={PAGE}") } else { path.clone() };
             if !token.is_empty() {
                 page_path = format!("{page_path}&continue={}", escape(&token));
             }
@@ -186,7 +188,8 @@ impl KubernetesDatastore {
         let start = items.len();
         let mut attempt = 1;
         loop {
-            match self.collection(scope, collection, items).await {
+            // By pages it may never be done where the server forgets sooner than this can read.
+            match self.collection(scope, collection, attempt < LIST_ATTEMPTS, items).await {
                 Err(ApiError::NotFound(_)) if collection.form.optional() => {
                     return Ok(watch::ABSENT.to_owned());
                 }

@@ -1,29 +1,28 @@
-//! What happens when the API server dies, goes silent, forgets, or refuses.
+//! What happens when the API server dies, goes silent, forgets, or refuses; and credentials that change.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use libcalico_api::Kind;
-use libcalico_datastore::{
-    Datastore, DatastoreError, KubernetesConfig, KubernetesDatastore, Scope, WatchEvent,
-};
+use libcalico_datastore::{Datastore, DatastoreError, KubernetesConfig, KubernetesDatastore};
+use libcalico_testing::TokenTimes;
+use serde_json::json;
 
-use crate::server::{ApiServer, have_server};
-use crate::support::contract::{key, next, scope, set};
-use crate::support::proxy::Proxy;
-
-/// Pings, the attempt to go on, and room for a slow machine.
-const NOTICED: Duration = Duration::from_secs(40);
+use crate::server::ApiServer;
+use crate::support::contract::{key, scope};
+use crate::support::faults::faults;
 
 #[tokio::test]
 async fn faults_are_told_and_survived() {
-    if !have_server() {
-        return;
-    }
-    let mut server = ApiServer::start().await;
+    let Some(mut server) = ApiServer::start_for_faults() else { return };
+    faults(&mut server).await;
+}
+
+#[tokio::test]
+async fn credentials_are_refused_with_a_reason_and_taken_when_they_are_renewed() {
+    let Some(server) = ApiServer::start() else { return };
     credentials_that_are_refused_are_told(&server).await;
-    a_silent_connection_is_noticed(&server).await;
-    a_killed_server_ends_watches_and_comes_back(&mut server).await;
-    a_forgotten_revision_is_told(&mut server).await;
+    a_token_is_read_again_from_its_file_when_it_is_refused(&server).await;
+    a_kubeconfig_that_is_written_again_is_read_again(&server).await;
+    a_client_certificate_is_read_again_when_it_is_refused(&server).await;
 }
 
 async fn credentials_that_are_refused_are_told(server: &ApiServer) {
@@ -40,55 +39,61 @@ async fn credentials_that_are_refused_are_told(server: &ApiServer) {
     assert!(error.to_string().contains("/no/such/file"), "{error}");
 }
 
-async fn a_silent_connection_is_noticed(server: &ApiServer) {
-    let proxy = Proxy::start(server.port).await;
-    let port: u16 = proxy.endpoint().rsplit(':').next().unwrap().parse().unwrap();
-    let store = KubernetesDatastore::new(server.config_at(port));
-    let scope = Scope::kind(Kind::NetworkPolicy);
-    let from = store.list(&scope).await.unwrap().revision;
-    let mut rx = store.watch(&scope, &from).await.unwrap();
-    proxy.set_silent(true);
-    let start = Instant::now();
-    let event = tokio::time::timeout(NOTICED, rx.recv()).await.expect("noticed").expect("an event");
-    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
-    eprintln!("silence noticed after {:?}", start.elapsed());
-    let error = store.list(&scope).await.unwrap_err();
-    assert!(error.retryable(), "{error}");
-    proxy.set_silent(false);
-    let deadline = Instant::now() + NOTICED;
-    while let Err(e) = store.list(&scope).await {
-        assert!(Instant::now() < deadline, "{e}");
-    }
+fn by_kubeconfig(path: &std::path::Path) -> KubernetesDatastore {
+    let kubeconfig = Some(path.display().to_string());
+    KubernetesDatastore::new(KubernetesConfig { kubeconfig, ..KubernetesConfig::default() })
 }
 
-async fn a_killed_server_ends_watches_and_comes_back(server: &mut ApiServer) {
-    let store = server.store();
-    let from = store.list(&scope()).await.unwrap().revision;
-    let mut rx = store.watch(&scope(), &from).await.unwrap();
-    store.apply(&key("before"), set("before", "10.0.0.0/8")).await.unwrap();
-    assert!(matches!(next(&mut rx).await, WatchEvent::Set(..)));
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    server.kill();
-    let event = tokio::time::timeout(NOTICED, rx.recv()).await.expect("noticed").expect("an event");
-    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
-    assert!(rx.recv().await.is_none());
-    server.run().await;
-    server.wait_for_kinds().await;
-    assert_eq!(store.list(&scope()).await.unwrap().items.len(), 1);
+/// Tokens whose times are over, or have not begun, by the server's clock: whatever this machine's clock says, the server
+/// decides, and the file is read again.
+async fn a_token_is_read_again_from_its_file_when_it_is_refused(server: &ApiServer) {
+    let file = server.directory().join("token");
+    let token = |times| server.account_token("default", "clerk", times);
+    let put = |text: &str| std::fs::write(&file, text).unwrap();
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    let over = TokenTimes { not_before: now - 2 * hour, expires: now - hour };
+    let early = TokenTimes { not_before: now + hour, expires: now + 2 * hour };
+
+    put(&token(over));
+    let path = server.kubeconfig_of("by-token-file", &server.endpoint(), &json!({ "tokenFile": file }));
+    let store = by_kubeconfig(&path);
+    let refused = store.list(&scope()).await.unwrap_err();
+    assert!(matches!(refused, DatastoreError::Unauthorized(_)), "{refused}");
+    // Long before a token would be read again by its age.
+    put(&token(TokenTimes::an_hour()));
+    store.list(&scope()).await.unwrap();
+    // The good token is out of the client's hands, and the bad one not yet in: nobody asks as long as nothing is refused.
+    put(&token(early));
+    store.list(&scope()).await.unwrap();
+    let fresh = by_kubeconfig(&path);
+    let refused = fresh.list(&scope()).await.unwrap_err();
+    assert!(matches!(refused, DatastoreError::Unauthorized(_)), "{refused}");
+    put(&token(TokenTimes::an_hour()));
+    let from = fresh.list(&scope()).await.unwrap().revision;
+    fresh.watch(&scope(), &from).await.unwrap();
 }
 
-async fn a_forgotten_revision_is_told(server: &mut ApiServer) {
-    let store = server.store();
-    let from = store.list(&scope()).await.unwrap().revision;
-    let mut now = from.clone();
-    for net in ["11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"] {
-        now = store.apply(&key("x"), set("x", net)).await.unwrap().revision;
-    }
-    server.kill();
-    server.etcd.etcdctl(&["compact", &now.0]);
-    server.run().await;
-    server.wait_for_kinds().await;
-    let mut rx = store.watch(&scope(), &from).await.unwrap();
-    let event = next(&mut rx).await;
-    assert!(matches!(event, WatchEvent::Failed(DatastoreError::Compacted(_))), "{event:?}");
+/// As the file of the CNI plugin, which holds a token and is written anew before that ends.
+async fn a_kubeconfig_that_is_written_again_is_read_again(server: &ApiServer) {
+    let write = |token: &str| server.kubeconfig_of("inline", &server.endpoint(), &json!({ "token": token }));
+    let store = by_kubeconfig(&write("wrong"));
+    assert!(matches!(store.list(&scope()).await, Err(DatastoreError::Unauthorized(_))));
+    write(server.token());
+    store.list(&scope()).await.unwrap();
+}
+
+async fn a_client_certificate_is_read_again_when_it_is_refused(server: &ApiServer) {
+    let at = |name: &str| server.directory().join(name);
+    let put = |who: &str| {
+        std::fs::copy(server.pki.cert(who), at("own.pem")).unwrap();
+        std::fs::copy(server.pki.key(who), at("own-key.pem")).unwrap();
+    };
+    put("other-client");
+    let user = json!({ "client-certificate": at("own.pem"), "client-key": at("own-key.pem") });
+    let store = by_kubeconfig(&server.kubeconfig_of("by-certificate", &server.endpoint(), &user));
+    let refused = store.list(&scope()).await.unwrap_err();
+    assert!(matches!(refused, DatastoreError::Unauthorized(_)), "{refused}");
+    put("client");
+    store.list(&scope()).await.unwrap();
 }

@@ -13,15 +13,12 @@ use libcalico_api::Kind;
 use libcalico_datastore::{ClientConfig, Datastore, DatastoreError, Scope, WatchEvent, connect, resources};
 use libcalico_model::{Key, Revision};
 use serde_json::json;
-use server::{ApiServer, have_server};
+use server::ApiServer;
 use support::contract::{contract, next, scope, set};
 
 #[tokio::test]
 async fn the_api_server_keeps_the_contract() {
-    if !have_server() {
-        return;
-    }
-    let server = ApiServer::start().await;
+    let Some(server) = ApiServer::start() else { return };
     let store = server.store();
     contract(&store, false).await;
     a_listing_of_several_pages_is_whole(&server).await;
@@ -40,7 +37,7 @@ async fn a_listing_of_several_pages_is_whole(server: &ApiServer) {
         let object = json!({ "apiVersion": "projectcalico.org/v3", "kind": "NetworkSet",
             "metadata": { "name": format!("page-{i:05}") }, "spec": { "nets": ["10.0.0.0/8"] } });
         if i % 101 == 0 {
-            server.create(path, &object).await;
+            server.create(path, &object);
         } else {
             store
                 .create(&support::contract::key(&format!("page-{i:05}")), set("x", "10.0.0.0/8"))
@@ -55,7 +52,7 @@ async fn a_listing_of_several_pages_is_whole(server: &ApiServer) {
 }
 
 async fn a_kubeconfig_with_certificates_is_enough(server: &ApiServer) {
-    let path = server.kubeconfig().display().to_string();
+    let path = server.kubeconfig_with_certificate().display().to_string();
     let config = ClientConfig::from_lookup(|n| (n == "KUBECONFIG").then(|| path.clone())).unwrap();
     let store = connect(&config).await.unwrap();
     assert!(!store.list(&Scope::kind(Kind::Profile)).await.unwrap().items.is_empty());
@@ -89,7 +86,7 @@ async fn what_another_client_left_half_deleted_is_in_nobodys_way(server: &ApiSer
     let store = server.store();
     let handle = json!({ "apiVersion": "projectcalico.org/v3", "kind": "IPAMHandle", "metadata": { "name": "net.a" },
         "spec": { "handleID": "net.a", "block": { "10.0.0.0/26": 1 }, "deleted": true } });
-    server.create("/apis/projectcalico.org/v3/ipamhandles", &handle).await;
+    server.create("/apis/projectcalico.org/v3/ipamhandles", &handle);
     let key = Key::Handle("net.a".into());
     assert!(matches!(store.get(&key).await, Err(DatastoreError::NotFound(_))));
     let value = libcalico_model::Value::Handle(libcalico_model::ipam::Handle::default());
@@ -97,9 +94,7 @@ async fn what_another_client_left_half_deleted_is_in_nobodys_way(server: &ApiSer
     store.get(&key).await.unwrap();
     let list = store.list(&Scope::Handles).await.unwrap();
     let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
-    server
-        .patch("/apis/projectcalico.org/v3/ipamhandles/net.a", &json!({ "spec": { "deleted": true } }))
-        .await;
+    server.patch("/apis/projectcalico.org/v3/ipamhandles/net.a", &json!({ "spec": { "deleted": true } }));
     let event = next(&mut rx).await;
     assert!(matches!(&event, WatchEvent::Deleted(k, _) if *k == key), "{event:?}");
     let none = Revision::default();

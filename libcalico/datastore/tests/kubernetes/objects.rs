@@ -27,17 +27,17 @@ async fn namespaces_and_service_accounts_are_profiles(server: &ApiServer, store:
     let mut rx = store.watch(&scope, &list.revision).await.unwrap();
     let ns = json!({ "apiVersion": "v1", "kind": "Namespace",
         "metadata": { "name": "shop", "labels": { "env": "prod" } } });
-    server.create("/api/v1/namespaces", &ns).await;
+    server.create("/api/v1/namespaces", &ns);
     let WatchEvent::Set(key, Ok(kv)) = next(&mut rx).await else { panic!("no event") };
     assert_eq!(key, Key::resource(Kind::Profile, "", "kns.shop"));
     assert_eq!(store.get(&key).await.unwrap(), kv);
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "clerk", "labels": { "team": "a" } } });
-    server.create("/api/v1/namespaces/shop/serviceaccounts", &account).await;
+    server.create("/api/v1/namespaces/shop/serviceaccounts", &account);
     let WatchEvent::Set(key, Ok(_)) = next(&mut rx).await else { panic!("no event") };
     assert_eq!(key, Key::resource(Kind::Profile, "", "ksa.shop.clerk"));
     let refused = store.delete(&key, None).await.unwrap_err().to_string();
     assert!(refused.contains("kubectl"), "{refused}");
-    server.delete("/api/v1/namespaces/shop/serviceaccounts/clerk").await;
+    server.delete("/api/v1/namespaces/shop/serviceaccounts/clerk");
     let WatchEvent::Deleted(gone, _) = next(&mut rx).await else { panic!("no event") };
     assert_eq!(gone, key);
     assert!(matches!(store.get(&key).await, Err(DatastoreError::NotFound(_))));
@@ -47,7 +47,7 @@ async fn a_node_keeps_calicos_fields_in_annotations(server: &ApiServer, store: &
     let node = json!({ "apiVersion": "v1", "kind": "Node",
         "metadata": { "name": "node-a", "labels": { "kubernetes.io/os": "linux" } },
         "spec": { "podCIDR": "10.65.0.0/24", "podCIDRs": ["10.65.0.0/24"] } });
-    server.create("/api/v1/nodes", &node).await;
+    server.create("/api/v1/nodes", &node);
     let Resource::Node(mut n) = resources::get(store, Kind::Node, "", "node-a").await.unwrap() else {
         panic!()
     };
@@ -58,12 +58,12 @@ async fn a_node_keeps_calicos_fields_in_annotations(server: &ApiServer, store: &
     let (written, _) = resources::apply(store, Resource::Node(n)).await.unwrap();
     let read = resources::get(store, Kind::Node, "", "node-a").await.unwrap();
     assert_eq!(read, written);
-    let raw = server.get("/api/v1/nodes/node-a").await;
+    let raw = server.get("/api/v1/nodes/node-a");
     assert_eq!(raw["metadata"]["annotations"]["projectcalico.org/IPv4Address"], "172.31.0.1/24");
     assert!(raw["metadata"]["labels"].get("rack").is_none());
     assert_eq!(read.metadata().labels["rack"], "r1");
     // What the reader saw must still be what stands there.
-    server.patch("/api/v1/nodes/node-a", &json!({ "metadata": { "labels": { "x": "y" } } })).await;
+    server.patch("/api/v1/nodes/node-a", &json!({ "metadata": { "labels": { "x": "y" } } }));
     let stale = resources::replace(store, read).await;
     assert!(matches!(stale, Err(DatastoreError::Conflict(_))), "{stale:?}");
     let absent = Resource::from_json(Kind::Node, br#"{"metadata":{"name":"no-such"}}"#).unwrap();
@@ -78,10 +78,10 @@ async fn a_pod_is_a_workload_endpoint(server: &ApiServer, store: &KubernetesData
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web", "labels": { "app": "web" } },
         "spec": { "nodeName": "node-a", "serviceAccountName": "clerk", "containers": [
             { "name": "c", "image": "i", "ports": [{ "name": "http", "containerPort": 80 }] }] } });
-    server.create("/api/v1/namespaces/shop/pods", &pod).await;
+    server.create("/api/v1/namespaces/shop/pods", &pod);
     let host = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "agent" },
         "spec": { "nodeName": "node-a", "hostNetwork": true, "containers": [{ "name": "c", "image": "i" }] } });
-    server.create("/api/v1/namespaces/shop/pods", &host).await;
+    server.create("/api/v1/namespaces/shop/pods", &host);
     let WatchEvent::Set(key, Ok(kv)) = next(&mut rx).await else { panic!("no event") };
     assert_eq!(key, Key::resource(Kind::WorkloadEndpoint, "shop", "node--a-k8s-web-eth0"));
     let Value::Resource(r) = &kv.value else { panic!() };
@@ -103,19 +103,19 @@ async fn a_pod_is_a_workload_endpoint(server: &ApiServer, store: &KubernetesData
         (&mine.spec.ip_networks, &mine.spec.container_id)
     );
     assert_eq!(read.spec.profiles, ["kns.shop", "ksa.shop.clerk"]);
-    let notes = server.get("/api/v1/namespaces/shop/pods/web").await["metadata"]["annotations"].clone();
+    let notes = server.get("/api/v1/namespaces/shop/pods/web")["metadata"]["annotations"].clone();
     assert_eq!(notes["cni.projectcalico.org/podIPs"], "10.65.0.2/32,fd00::2/128");
     // The name says which node it is on.
     let elsewhere = Key::resource(Kind::WorkloadEndpoint, "shop", "node--b-k8s-web-eth0");
     assert!(matches!(store.get(&elsewhere).await, Err(DatastoreError::NotFound(_))));
     assert_eq!(store.list(&scope).await.unwrap().items.len(), 1);
     resources::delete(store, Kind::WorkloadEndpoint, "shop", "node--a-k8s-web-eth0", None).await.unwrap();
-    let notes = server.get("/api/v1/namespaces/shop/pods/web").await["metadata"]["annotations"].clone();
+    let notes = server.get("/api/v1/namespaces/shop/pods/web")["metadata"]["annotations"].clone();
     assert_eq!(
         (&notes["cni.projectcalico.org/podIP"], &notes["cni.projectcalico.org/containerID"]),
         (&json!(""), &json!("c0ffee"))
     );
-    server.delete("/api/v1/namespaces/shop/pods/web").await;
+    server.delete("/api/v1/namespaces/shop/pods/web");
     loop {
         if let WatchEvent::Deleted(k, _) = next(&mut rx).await {
             assert_eq!(k, key);
@@ -134,7 +134,7 @@ async fn policies_of_both_kinds_are_in_one_listing_and_watch(
     let mut rx = store.watch(&scope, &list.revision).await.unwrap();
     let kube = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "deny" },
         "spec": { "podSelector": {}, "ingress": [{ "ports": [{ "port": 80, "endPort": 90 }] }] } });
-    server.create("/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies", &kube).await;
+    server.create("/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies", &kube);
     let WatchEvent::Set(key, Ok(kv)) = next(&mut rx).await else { panic!("no event") };
     assert_eq!(key, Key::resource(Kind::NetworkPolicy, "shop", "knp.default.deny"));
     assert_eq!(store.get(&key).await.unwrap(), kv);
@@ -142,7 +142,7 @@ async fn policies_of_both_kinds_are_in_one_listing_and_watch(
     let own = Resource::from_json(Kind::NetworkPolicy, own).unwrap();
     let made = resources::create(store, own).await.unwrap();
     assert!(
-        !server.get("/apis/projectcalico.org/v3/namespaces/shop/networkpolicies/own").await["metadata"]
+        !server.get("/apis/projectcalico.org/v3/namespaces/shop/networkpolicies/own")["metadata"]
             .to_string()
             .contains("projectcalico.org/metadata")
     );
@@ -182,7 +182,7 @@ async fn ipams_records_are_custom_resources(server: &ApiServer, store: &Kubernet
     assert_eq!(made.len(), 3);
     assert_eq!(store.get(&Key::Block(cidr)).await.unwrap().value, Value::Block(Box::new(block)));
     assert_eq!(store.get(&Key::Handle("net.X".into())).await.unwrap().value, Value::Handle(handle));
-    let raw = server.get("/apis/projectcalico.org/v3/blockaffinities/node-a-10-65-0-64-26").await;
+    let raw = server.get("/apis/projectcalico.org/v3/blockaffinities/node-a-10-65-0-64-26");
     assert_eq!(raw["spec"]["state"], "pending");
     let of = |host: &str| Scope::BlockAffinities { host: Some(host.into()) };
     assert_eq!(store.list(&of("node-a")).await.unwrap().items.len(), 1);

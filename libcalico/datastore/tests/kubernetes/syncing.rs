@@ -9,7 +9,7 @@ use libcalico_model::{SyncStatus, SyncerEvent};
 use serde_json::json;
 use tokio::sync::mpsc::Receiver;
 
-use crate::server::{ApiServer, have_server};
+use crate::server::ApiServer;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,15 +49,12 @@ impl View {
 
 #[tokio::test]
 async fn felix_is_told_of_kubernetes_objects_through_an_outage() {
-    if !have_server() {
-        return;
-    }
-    let mut server = ApiServer::start().await;
+    let Some(mut server) = ApiServer::start() else { return };
     let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1",
         "annotations": { "projectcalico.org/IPv4Address": "172.31.0.1/24" } } });
-    server.create("/api/v1/nodes", &node).await;
+    server.create("/api/v1/nodes", &node);
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "clerk" } });
-    server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    server.create("/api/v1/namespaces/default/serviceaccounts", &account);
     let mut rx = felix_syncer(Arc::new(server.store()));
     let mut view = View::default();
     view.until(&mut rx, |v| v.in_sync).await;
@@ -68,21 +65,21 @@ async fn felix_is_told_of_kubernetes_objects_through_an_outage() {
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web", "labels": { "app": "web" },
             "annotations": { "cni.projectcalico.org/podIP": "10.65.0.2/32" } },
         "spec": { "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }] } });
-    server.create("/api/v1/namespaces/default/pods", &pod).await;
+    server.create("/api/v1/namespaces/default/pods", &pod);
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "p" },
         "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{ "from": [{ "namespaceSelector": {
             "matchLabels": { "env": "prod" } } }] }] } });
-    server.create("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies", &policy).await;
+    server.create("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies", &policy);
     let endpoint = "/calico/v1/host/n1/workload/k8s/default%2Fweb/endpoint/eth0";
     let at = "/calico/v1/policy/NetworkPolicy/default/knp.default.p";
     view.until(&mut rx, |v| v.has(endpoint, "10.65.0.2/32") && v.has(at, "pcns.env")).await;
     // What changes while the server is away is told when it is back, deletions too.
-    server.delete("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/p").await;
+    server.delete("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/p");
     server.kill();
-    server.run().await;
+    server.run();
     let annotations =
         json!({ "metadata": { "annotations": { "cni.projectcalico.org/podIP": "10.65.0.3/32" } } });
-    server.patch("/api/v1/namespaces/default/pods/web", &annotations).await;
+    server.patch("/api/v1/namespaces/default/pods/web", &annotations);
     view.until(&mut rx, |v| v.has(endpoint, "10.65.0.3/32") && !v.values.contains_key(at)).await;
     assert!(view.in_sync);
 }
