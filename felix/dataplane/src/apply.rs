@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,17 +20,18 @@ use felix_message::Message;
 
 use crate::config::Config;
 use crate::driver::interface::InterfaceDriver;
-use crate::driver::nft::{NftDriver, TABLE};
 use crate::driver::route::RouteDriver;
-use crate::driver::{Counts, TableDriver, Written};
+use crate::driver::{Counts, TableDriver, Written, backend};
 use crate::interfaces::Interfaces;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, read};
 use crate::kernel::route::{self, Event, NETLINK_ROUTE};
 use crate::managers::{Managers, Outputs};
 
 /// Shortest time between two read-backs that others' changes call for.
 const DRIFT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How soon what another backend left is looked for again, where it was still in use.
+const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the dataplane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ pub enum ApplyError {
     Interfaces(io::Error),
     #[error("cannot read interfaces: {0}")]
     Read(io::Error),
+    #[error("policy is programmed, but another backend's rules cannot be removed: {0}")]
+    Others(crate::driver::TableError),
 }
 
 /// What an apply did.
@@ -76,13 +80,13 @@ pub struct Dataplane {
     managers: Managers,
     outputs: Outputs,
     tables: Box<dyn TableDriver + Send>,
-    tables_port: u32,
+    /// What other backends left was looked for.
+    others_removed: bool,
     routes: RouteDriver,
     settings: InterfaceDriver,
     interfaces: Interfaces,
     /// Workload interfaces whose settings are to be looked at.
     dirty_interfaces: BTreeSet<Arc<str>>,
-    nft_monitor: Netlink,
     route_monitor: Netlink,
     requests: Netlink,
     in_sync: bool,
@@ -107,18 +111,15 @@ impl Dataplane {
     /// The kernel refuses netlink.
     pub fn new(config: Arc<Config>) -> Result<Self, StartError> {
         let watch = |what| move |source| StartError::Watch { what, source };
-        let tables = NftDriver::new(config.clone())?;
         Ok(Self {
             managers: Managers::new(&config),
             outputs: Outputs::default(),
-            tables_port: tables.port(),
-            tables: Box::new(tables),
+            tables: backend::open(&config)?,
+            others_removed: false,
             routes: RouteDriver::new(config.clone()).map_err(watch("routes"))?,
             settings: InterfaceDriver::default(),
             interfaces: Interfaces::default(),
             dirty_interfaces: BTreeSet::new(),
-            nft_monitor: Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES])
-                .map_err(watch("nf_tables"))?,
             route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
                 .map_err(watch("interfaces"))?,
             requests: Netlink::open(NETLINK_ROUTE).map_err(watch("interfaces"))?,
@@ -153,20 +154,14 @@ impl Dataplane {
 
     /// Sockets to poll: when one is readable, call [`Self::on_kernel_events`].
     #[must_use]
-    pub fn monitors(&self) -> [&Netlink; 2] {
-        [&self.nft_monitor, &self.route_monitor]
+    pub fn monitors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.tables.monitor().into_iter().chain([self.route_monitor.as_fd()])
     }
 
     /// Takes pending notifications. Returns how long an apply that they call for may wait.
     pub fn on_kernel_events(&mut self, now: Instant) -> Option<Duration> {
         let mut due = None;
-        let own = self.tables_port;
-        let mut drift = false;
-        if self.nft_monitor.drain(|m| drift |= m.port != own && read::is_about(&m, TABLE)).is_err() {
-            // Notifications were lost: anything may have changed.
-            drift = true;
-        }
-        if drift {
+        if self.tables.drifted() {
             // Someone who writes without end must not keep us busy without end.
             let wait = self
                 .last_drift
@@ -243,8 +238,18 @@ impl Dataplane {
             let at = now + wait;
             self.next_routes_refresh = Some(self.next_routes_refresh.map_or(at, |n| n.min(at)));
         }
-        out.again = self.next_refresh().map(|at| at.saturating_duration_since(now));
+        let others = self.remove_others()?;
+        let refresh = self.next_refresh().map(|at| at.saturating_duration_since(now));
+        out.again = [refresh, out.tables.again, others].into_iter().flatten().min();
         Ok(out)
+    }
+
+    /// Once the configured backend has everything, what another one has goes. Returns when to look again.
+    fn remove_others(&mut self) -> Result<Option<Duration>, ApplyError> {
+        if !self.others_removed {
+            self.others_removed = backend::remove_others(&self.config).map_err(ApplyError::Others)?;
+        }
+        Ok((!self.others_removed).then_some(OTHERS_PAUSE))
     }
 
     fn apply_settings(&mut self) -> io::Result<usize> {

@@ -61,6 +61,33 @@ pub struct FailsafePort {
     pub net: Option<IpNet>,
 }
 
+/// Which tables of the kernel are programmed, and by what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// nf_tables, tables of our own.
+    #[default]
+    Nftables,
+    /// The shared tables of iptables, kept by nf_tables (`iptables-nft-restore`).
+    IptablesNft,
+    /// The shared tables of iptables, kept by xtables (`iptables-legacy-restore`).
+    IptablesLegacy,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nftables, Self::IptablesNft, Self::IptablesLegacy];
+}
+
+/// Where in the kernel's own chains our jumps stand; iptables alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChainInsertMode {
+    /// Before everyone else's rules.
+    #[default]
+    Insert,
+    /// Behind them.
+    Append,
+}
+
 /// What happens to accepted packets at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AllowAction {
@@ -99,6 +126,10 @@ pub enum ServiceLoopPrevention {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub hostname: String,
+    pub backend: Backend,
+    pub chain_insert_mode: ChainInsertMode,
+    /// Members that an IP set has room for at least.
+    pub ip_set_max: u32,
     pub ipv6: bool,
     /// Prefixes of workload interfaces' names.
     pub interface_prefixes: Vec<String>,
@@ -124,8 +155,8 @@ pub struct Config {
     /// Masquerade only on this interface.
     pub nat_outgoing_interface: Option<String>,
     pub service_loop_prevention: ServiceLoopPrevention,
-    /// Service networks, from `BGPConfiguration`.
-    pub service_cidrs: Vec<IpNet>,
+    /// Workloads may have floating addresses.
+    pub floating_ips: bool,
     /// Protocol number of routes to workloads.
     pub device_route_protocol: u8,
     /// Metrics of routes to workloads.
@@ -155,6 +186,9 @@ impl Default for Config {
         };
         Self {
             hostname: String::new(),
+            backend: Backend::default(),
+            chain_insert_mode: ChainInsertMode::default(),
+            ip_set_max: 1 << 20,
             ipv6: true,
             interface_prefixes: vec!["cali".to_owned()],
             marks: Marks::default(),
@@ -176,7 +210,7 @@ impl Default for Config {
             nat_exclude_hosts: false,
             nat_outgoing_interface: None,
             service_loop_prevention: ServiceLoopPrevention::default(),
-            service_cidrs: Vec::new(),
+            floating_ips: false,
             device_route_protocol: 3,
             ipv4_route_priority: 1024,
             ipv6_route_priority: 1024,

@@ -169,12 +169,8 @@ impl Worker {
         let wait = next.map_or(HEARTBEAT, |at| at.saturating_duration_since(Instant::now()).min(HEARTBEAT));
         // Rounded up: a timer that is a fraction away is waited for, not polled.
         let millis = i32::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        let [nft, routes] = self.dataplane.monitors();
-        let mut fds = [
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-            PollFd::new(nft.as_fd(), PollFlags::POLLIN),
-            PollFd::new(routes.as_fd(), PollFlags::POLLIN),
-        ];
+        let all = std::iter::once(self.wake.as_fd()).chain(self.dataplane.monitors());
+        let mut fds: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let _ = poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
         // Cleared before the queue is looked at: a message that comes now wakes the next wait.
         let _ = self.wake.read();

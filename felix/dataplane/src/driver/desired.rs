@@ -10,7 +10,9 @@ use std::sync::Arc;
 use felix_message::{IpSetKind, IpSetMember};
 use ipnet::IpNet;
 
-use crate::rule::{Action, Chain, ChainId, Family, SetName};
+use crate::config::Config;
+use crate::render::policy::deny;
+use crate::rule::{Action, Chain, ChainId, Family, Rule, SetName};
 
 /// Both families.
 #[derive(Debug, Default)]
@@ -104,10 +106,16 @@ impl DesiredTables {
         (chain.hook.is_some() || self.references.contains_key(id)).then_some(chain)
     }
 
-    /// True where something enters the chain, whether or not it is defined.
+    /// The chain as it is to be programmed: where someone jumps to what nobody defined, one that denies.
     #[must_use]
-    pub fn referred(&self, id: &ChainId) -> bool {
-        self.references.contains_key(id)
+    pub fn programmed(&self, id: &ChainId, config: &Config) -> Option<Arc<Chain>> {
+        if let Some(chain) = self.wanted(id) {
+            return Some(chain.clone());
+        }
+        self.references.contains_key(id).then(|| {
+            tracing::error!(chain = %id, "chain is referred to and not defined; it drops");
+            Arc::new(Chain::new(vec![Rule::always(deny(config))]))
+        })
     }
 
     /// Every chain that is defined or referred to.
@@ -253,6 +261,18 @@ impl DesiredSet {
         self.kind
     }
 
+    /// How many members there are, those that others cover included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// True where there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// What stands in the kernel: of overlapping networks the widest.
     #[must_use]
     pub fn effective(&self) -> Vec<IpSetMember> {
@@ -362,7 +382,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rule::{Rule, Table};
+    use crate::rule::Table;
 
     fn net(text: &str) -> IpSetMember {
         IpSetMember::Net(text.parse().unwrap())

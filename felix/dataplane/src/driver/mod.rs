@@ -1,15 +1,25 @@
 //! Drivers reconcile: what is desired against what the kernel has, in the fewest writes.
 //!
 //! - [`desired`]: the state that managers fill: chains, sets, dispatch maps of both families.
-//! - [`TableDriver`]: programs that state; [`nft`] does it with nf_tables.
+//! - [`TableDriver`]: programs that state; [`nft`] does it with nf_tables, [`iptables`] with `iptables-restore` and IP
+//!   sets, [`memory`] nowhere: for tests. [`backend`] chooses, and removes what the others left.
 //! - [`route`]: routes to workloads; [`interface`]: sysctls.
 
+pub mod backend;
 pub mod desired;
 pub mod interface;
+pub mod iptables;
+pub mod memory;
 pub mod nft;
 pub mod route;
 
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use desired::Desired;
+use sha2::{Digest as _, Sha256};
 
 /// What a driver did in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +29,8 @@ pub struct Written {
     pub bytes: usize,
     /// Everything was read back before.
     pub resynced: bool,
+    /// When to apply again though nothing changes: something could not be removed yet, or someone else wrote meanwhile.
+    pub again: Option<Duration>,
 }
 
 /// How much stands in the kernel.
@@ -51,4 +63,27 @@ pub trait TableDriver {
 
     /// A listing of what the driver believes to stand in the kernel, and where the kernel has something else.
     fn dump(&mut self) -> String;
+
+    /// Readable when the kernel tells of changes to its tables. `None`: this backend is not told.
+    fn monitor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Takes what the kernel told; true where someone else changed what is ours.
+    fn drifted(&mut self) -> bool;
+
+    /// Removes all chains and maps of ours that this backend programs, at once in each table; true where nothing was
+    /// there, or nothing is left.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn remove(&mut self) -> Result<bool, TableError>;
+}
+
+/// Sixteen characters of the text's hash: a rule's identity.
+#[must_use]
+pub(crate) fn tag(text: &[u8]) -> [u8; 16] {
+    let hash = Sha256::digest(text);
+    let mut out = [b'_'; 16];
+    // 12 bytes make 16 characters.
+    let _ = URL_SAFE_NO_PAD.encode_slice(&hash[..12], &mut out);
+    out
 }

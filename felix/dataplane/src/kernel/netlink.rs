@@ -172,6 +172,20 @@ impl Netlink {
         Err(io::Error::other("the kernel's tables changed during every try to read them"))
     }
 
+    /// Like [`Self::dump`], but takes a torn answer as it is.
+    ///
+    /// # Errors
+    /// The kernel's refusal as an OS error.
+    pub fn dump_once(
+        &mut self,
+        build: impl Fn(u32) -> Vec<u8>,
+        mut each: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
+        let seq = self.next_seq();
+        self.socket.send_to(&build(seq), &SocketAddr::new(0, 0), 0)?;
+        self.read_dump(seq, &mut each).map(drop)
+    }
+
     /// True where the dump was whole.
     fn read_dump(&mut self, seq: u32, each: &mut impl FnMut(Message<'_>)) -> io::Result<bool> {
         let mut whole = true;

@@ -26,14 +26,14 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// True where namespaces can be made. Without root: a note on a person's machine, a failure in CI.
 pub fn ready() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    let tools = ["ip", "nft"]
+    let tools = ["ip", "nft", "iptables-nft", "iptables-legacy", "ipset"]
         .iter()
         .all(|t| Command::new(t).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
     if root && tools {
         return true;
     }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, ip and nft");
-    eprintln!("skipped: needs root, ip and nft");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, ip, nft, iptables and ipset");
+    eprintln!("skipped: needs root, ip, nft, iptables and ipset");
     false
 }
 

@@ -11,6 +11,7 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use felix_message::{IpSetKind, IpSetMember};
@@ -20,7 +21,7 @@ use crate::driver::desired::{Desired, DesiredTables};
 use crate::driver::{Counts, TableDriver, TableError, Written};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
-use crate::kernel::nft::{NETLINK_NETFILTER, NftFamily, SetType, read};
+use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, read};
 use crate::render::names;
 use crate::rule::Family;
 
@@ -49,6 +50,7 @@ struct KnownChain {
 #[derive(Debug)]
 pub struct NftDriver {
     socket: Netlink,
+    monitor: Netlink,
     config: Arc<Config>,
     known: [Known; 2],
     resync: bool,
@@ -60,16 +62,12 @@ impl NftDriver {
     /// # Errors
     /// The kernel has no nf_tables, or the process may not use it.
     pub fn new(config: Arc<Config>) -> Result<Self, TableError> {
-        let socket = Netlink::open(NETLINK_NETFILTER).map_err(|e| {
+        let refused = |e: std::io::Error| {
             TableError(format!("cannot open a netlink socket for nf_tables: {e}; is CAP_NET_ADMIN there?"))
-        })?;
-        Ok(Self { socket, config, known: [Known::default(), Known::default()], resync: true })
-    }
-
-    /// Address of the socket that writes: notifications with it are echoes of our own changes.
-    #[must_use]
-    pub fn port(&self) -> u32 {
-        self.socket.port()
+        };
+        let socket = Netlink::open(NETLINK_NETFILTER).map_err(refused)?;
+        let monitor = Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES]).map_err(refused)?;
+        Ok(Self { socket, monitor, config, known: [Known::default(), Known::default()], resync: true })
     }
 
     fn read_back(&mut self) -> Result<(), TableError> {
@@ -166,7 +164,8 @@ impl NftDriver {
             }
             updates.push(plan.updates);
         }
-        let written = Written { operations: batch.operations(), bytes: batch.bytes(), resynced };
+        let written =
+            Written { operations: batch.operations(), bytes: batch.bytes(), resynced, again: None };
         batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
         for (known, update) in self.known.iter_mut().zip(updates) {
             update.into(known);
@@ -228,6 +227,34 @@ impl TableDriver for NftDriver {
             }
         }
         out
+    }
+
+    fn monitor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.monitor.as_fd())
+    }
+
+    fn drifted(&mut self) -> bool {
+        let own = self.socket.port();
+        let mut drift = false;
+        let lost = self.monitor.drain(|m| drift |= m.port != own && read::is_about(&m, TABLE));
+        drift || lost.is_err()
+    }
+
+    fn remove(&mut self) -> Result<bool, TableError> {
+        let mut batch = Batch::new(TABLE, &mut self.socket);
+        for family in Family::BOTH {
+            let chains = read::chain_names(&mut self.socket, family.into())
+                .map_err(|e| TableError(format!("cannot list chains: {e}")))?;
+            if chains.iter().any(|c| c.table == TABLE) {
+                tracing::info!(family = family.version(), "nftables' table is removed");
+                batch.delete_table(family.into());
+            }
+        }
+        self.resync = true;
+        if batch.operations() > 0 {
+            batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+        }
+        Ok(true)
     }
 }
 

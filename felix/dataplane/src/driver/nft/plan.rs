@@ -6,21 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use felix_message::IpSetMember;
-use sha2::{Digest as _, Sha256};
 
 use super::{Known, KnownChain, TABLE, set_type};
 use crate::config::Config;
-use crate::driver::TableError;
+use crate::driver::{TableError, tag};
 use crate::driver::desired::DesiredTables;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, DispatchElement, Tag};
 use crate::kernel::nft::{NftFamily, SetType, read};
-use crate::render::policy::deny;
 use crate::render::{lower, names, text};
-use crate::rule::{Chain, ChainId, Family, Hook, HookPoint, Rule, SetName};
+use crate::rule::{ChainId, Family, Hook, HookPoint, Rule, SetName};
 
 /// For each set: members to remove and to add; `None`: refill it.
 pub type MemberChanges = HashMap<Arc<str>, Option<(Vec<IpSetMember>, Vec<IpSetMember>)>>;
@@ -289,20 +285,10 @@ impl Plan<'_> {
 
     /// What a chain holds; `None`: it is not wanted.
     fn rules(&self, id: &ChainId) -> Option<Rules> {
-        let unknown;
-        let chain = if let Some(chain) = self.tables.wanted(id) {
-            chain
-        } else if self.tables.referred(id) {
-            // Someone jumps to what nobody defined: closed, and loud.
-            tracing::error!(chain = %id, "chain is referred to and not defined; it drops");
-            unknown = Arc::new(Chain::new(vec![Rule::always(deny(self.config))]));
-            &unknown
-        } else {
-            return None;
-        };
+        let chain = self.tables.programmed(id, self.config)?;
         let lowered = lower::lower(&chain.rules, &self.config.marks);
         let tagged = lowered.into_iter().map(|r| {
-            let tag = tag(&text::rule(&r, id.table, self.family));
+            let tag = tag(text::rule(&r, id.table, self.family).as_bytes());
             (r.into_owned(), tag)
         });
         Some(Rules { lowered: tagged.collect(), hook: chain.hook })
@@ -404,13 +390,4 @@ fn hook_key(h: &Hook) -> (u32, i32) {
         HookPoint::Postrouting => 4,
     };
     (point, h.priority)
-}
-
-/// Sixteen characters of the text's hash.
-fn tag(text: &str) -> Tag {
-    let hash = Sha256::digest(text.as_bytes());
-    let mut out = [b'_'; 16];
-    // 12 bytes make 16 characters.
-    let _ = URL_SAFE_NO_PAD.encode_slice(&hash[..12], &mut out);
-    out
 }

@@ -107,6 +107,36 @@ fn chains(
     Ok(out.into_inner())
 }
 
+/// A chain of any table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnyChain {
+    pub table: String,
+    pub name: String,
+    /// What no rule decided is dropped.
+    pub drops: bool,
+}
+
+/// Lists the chains of all tables of a family.
+///
+/// # Errors
+/// As the kernel says.
+pub fn chain_names(socket: &mut Netlink, family: NftFamily) -> io::Result<Vec<AnyChain>> {
+    let out = std::cell::RefCell::new(Vec::new());
+    absent_is_empty(socket.dump(
+        |seq| dump_request(msg::GET_CHAIN, family, seq, |_| {}),
+        || out.borrow_mut().clear(),
+        |m| {
+            let attrs = attributes(&m);
+            let (table, name) = (find(&attrs, 1).and_then(text), find(&attrs, 3).and_then(text));
+            if let (Some(table), Some(name)) = (table, name) {
+                let drops = find(&attrs, 5).and_then(be32) == Some(0);
+                out.borrow_mut().push(AnyChain { table: table.to_owned(), name: name.to_owned(), drops });
+            }
+        },
+    ))?;
+    Ok(out.into_inner())
+}
+
 /// Reads rules of one chain, or of all chains of a table.
 ///
 /// # Errors
@@ -145,6 +175,50 @@ pub fn rules(
         },
     ))?;
     Ok(out.into_inner())
+}
+
+/// What a rule counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounter {
+    pub handle: u64,
+    /// `None`: not one of ours.
+    pub tag: Option<Tag>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Hands every rule's counter to `each`, with its chain, in the order of rules. A dump that others' writing tore is
+/// taken as it is: chains that it tore have other rules than they should.
+///
+/// # Errors
+/// As the kernel says.
+pub fn counters(
+    socket: &mut Netlink,
+    family: NftFamily,
+    table: &str,
+    mut each: impl FnMut(&str, RuleCounter),
+) -> io::Result<()> {
+    absent_is_empty(socket.dump_once(
+        |seq| dump_request(msg::GET_RULE, family, seq, |b| b.text(1, table)),
+        |m| {
+            let attrs = attributes(&m);
+            if find(&attrs, 1).and_then(text) != Some(table) {
+                return;
+            }
+            let Some(name) = find(&attrs, 2).and_then(text) else { return };
+            let Some(handle) = find(&attrs, 3).and_then(be64) else { return };
+            let mut counter =
+                RuleCounter { handle, tag: find(&attrs, 7).and_then(tag_of), ..RuleCounter::default() };
+            let expressions = Attributes(find(&attrs, 4).unwrap_or(&[]));
+            let found = expressions.map(|(_, e)| Attributes(e)).find(|e| find(e, 1).and_then(text) == Some("counter"));
+            if let Some(data) = found.and_then(|e| find(&e, 2)) {
+                let data = Attributes(data);
+                counter.bytes = find(&data, 1).and_then(be64).unwrap_or(0);
+                counter.packets = find(&data, 2).and_then(be64).unwrap_or(0);
+            }
+            each(name, counter);
+        },
+    ))
 }
 
 fn sets(
