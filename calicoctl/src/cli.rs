@@ -15,7 +15,7 @@ pub use ipam::{
 };
 pub use node::{
     ChecksystemArgs, ClusterArgs, ClusterCommand, ClusterDiagsArgs, NodeArgs, NodeCommand, NodeDiagsArgs,
-    NodeStatusArgs,
+    NodeRunArgs, NodeStatusArgs,
 };
 pub use policy::{AnswerFormat, PolicyArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs};
 
@@ -74,7 +74,7 @@ pub enum Command {
     /// Check resources in files without a datastore
     #[command(after_help = EXAMPLE_VALIDATE)]
     Validate(FileArgs),
-    /// Print files as they would be stored: Kubernetes' policies in Calico's form
+    /// Print files as they would be stored: manifests of Calico's API v1 as v3, Kubernetes' policies in Calico's form
     #[command(after_help = EXAMPLE_CONVERT)]
     Convert(ConvertArgs),
     /// IP address management
@@ -141,8 +141,7 @@ const EXAMPLE_VALIDATE: &str = "Examples:
 const EXAMPLE_CONVERT: &str = "Examples:
   calicoctl convert -f kubernetes-policy.yaml
   calicoctl convert -f kubernetes-policy.yaml -o json
-
-Manifests of Calico's API v1 are not read.";
+  calicoctl convert -f calico-v1-manifests/ > v3.yaml";
 const EXAMPLE_VERSION: &str = "Examples:
   calicoctl version
   calicoctl version --client";

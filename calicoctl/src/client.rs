@@ -10,7 +10,9 @@ use std::sync::Arc;
 use libcalico_api::cluster_information::ClusterInformation;
 use libcalico_api::tier::{BUILT_IN, Tier};
 use libcalico_api::{CALICO_VERSION, Kind, Resource};
-use libcalico_datastore::{ClientConfig, Datastore, DatastoreError, connect, resources};
+use libcalico_datastore::{
+    ClientConfig, Datastore, DatastoreError, DatastoreType, KubernetesDatastore, connect, resources,
+};
 
 use crate::cli::{ConfigArgs, DEFAULT_CONFIG, Global};
 use crate::{Error, Result};
@@ -26,13 +28,40 @@ pub async fn open(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datast
 
 /// A client of the datastore, whatever the cluster's version.
 pub async fn open_unchecked(config: &ConfigArgs, global: &Global) -> Result<Arc<dyn Datastore>> {
+    Ok(connect(&settings(config, global)?).await?)
+}
+
+/// The datastore, and the Kubernetes API where that is the datastore.
+pub struct Stores {
+    pub calico: Arc<dyn Datastore>,
+    pub kubernetes: Option<Arc<KubernetesDatastore>>,
+}
+
+/// Both, once the cluster's version was compared with ours.
+pub async fn open_both(config: &ConfigArgs, global: &Global) -> Result<Stores> {
+    let settings = settings(config, global)?;
+    let stores = match settings.datastore_type {
+        DatastoreType::Kubernetes => {
+            let kubernetes = Arc::new(KubernetesDatastore::new(settings.kubernetes));
+            Stores { calico: kubernetes.clone(), kubernetes: Some(kubernetes) }
+        }
+        DatastoreType::EtcdV3 => Stores { calico: connect(&settings).await?, kubernetes: None },
+    };
+    if !global.allow_version_mismatch {
+        check_version(stores.calico.as_ref()).await?;
+    }
+    Ok(stores)
+}
+
+/// Where the datastore is, by the configuration file where there is one, else by the environment.
+pub fn settings(config: &ConfigArgs, global: &Global) -> Result<ClientConfig> {
     let path = config.config.as_path();
     let file = (path != Path::new(DEFAULT_CONFIG) || path.exists()).then_some(path);
     let mut settings = ClientConfig::load(file)?;
     if !global.context.is_empty() {
         settings.kubernetes.context = Some(global.context.clone());
     }
-    Ok(connect(&settings).await?)
+    Ok(settings)
 }
 
 /// The object that describes the cluster, where the datastore is initialised.

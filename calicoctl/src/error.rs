@@ -38,6 +38,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// A kind that is written with calicoctl and read with kubectl.
+    #[must_use]
+    pub fn of_kubernetes(kind: crate::foreign::ForeignKind) -> Self {
+        Self::Usage(format!(
+            "{} is no kind of projectcalico.org/v3: read it with `kubectl get {}`",
+            kind.name(),
+            kind.for_kubectl()
+        ))
+    }
+
     /// A kind that no command knows.
     #[must_use]
     pub fn unknown_kind(kind: &str) -> Self {

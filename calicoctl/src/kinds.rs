@@ -3,6 +3,7 @@
 
 use libcalico_api::Kind;
 
+use crate::foreign::ForeignKind;
 use crate::{Error, Result};
 
 /// Words that only the command line has.
@@ -32,6 +33,9 @@ pub fn find(word: &str) -> Result<Kind> {
     let lower = word.to_ascii_lowercase();
     if let Some((kind, _)) = ALIASES.iter().find(|(_, words)| words.contains(&lower.as_str())) {
         return Ok(*kind);
+    }
+    if let Some(kind) = ForeignKind::by_word(&lower) {
+        return Err(Error::of_kubernetes(kind));
     }
     Kind::find(&lower).map_err(|_| Error::unknown_kind(word))
 }

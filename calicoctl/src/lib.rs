@@ -18,11 +18,13 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod error;
+pub mod foreign;
 pub mod kinds;
 pub mod output;
 pub mod policy;
 pub mod resource_file;
 pub mod rules;
+pub mod v1;
 
 use cli::{Cli, Command};
 pub use error::Error;
@@ -54,13 +56,18 @@ pub async fn run(cli: Cli) -> Result<()> {
             cli::PolicyCommand::Explain(args) => command::policy_explain::run(&args, &cli.global).await,
             cli::PolicyCommand::Diff(args) => command::policy_diff::run(&args, &cli.global).await,
         },
-        Command::Datastore(args) => {
-            let cli::DatastoreCommand::Migrate(args) = args.command;
-            command::datastore_migrate::run(args.command, &cli.global).await
-        }
+        Command::Datastore(args) => match args.command {
+            cli::DatastoreCommand::Migrate(args) => {
+                command::datastore_migrate::run(args.command, &cli.global).await
+            }
+            cli::DatastoreCommand::MigratePolicyNames(config) => {
+                command::policy_names::run(&config, &cli.global).await
+            }
+        },
         Command::Node(args) => match args.command {
             cli::NodeCommand::Checksystem(args) => command::node_checksystem::run(&args),
             cli::NodeCommand::Diags(args) => command::node_diags::run(&args),
+            cli::NodeCommand::Run(args) => command::node_run::run(&args, &cli.global),
             cli::NodeCommand::Status(args) => command::node_status::run(&args),
         },
         Command::Cluster(args) => {

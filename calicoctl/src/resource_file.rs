@@ -9,16 +9,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use libcalico_api::{API_VERSION, Kind, Resource};
-use libcalico_model::kubernetes;
 use serde_json::Value;
 
 use crate::cli::InputArgs;
+use crate::foreign::{Foreign, ForeignKind, mismatch, reasons_of};
 
 /// Documents in one input beyond this are refused: nobody writes that many by hand.
 const MAX_BYTES: u64 = 256 << 20;
-
-/// The API that Kubernetes' own policies belong to. Calico's datastore keeps them in Calico's form.
-const KUBERNETES_POLICY: &str = "networking.k8s.io/v1";
 
 /// Why files could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +65,60 @@ impl fmt::Display for Place {
     }
 }
 
+/// What a document holds.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // a few of them, each for a moment
+pub enum Item {
+    /// An object of Calico's API.
+    Calico(Resource),
+    /// An object of another group of the Kubernetes API.
+    Foreign(Foreign),
+}
+
+impl Item {
+    /// `IPPool`
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Calico(r) => r.kind().name(),
+            Self::Foreign(f) => f.kind.name(),
+        }
+    }
+
+    /// `NetworkPolicy(default/web)`
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Calico(r) => {
+                let (namespace, name) = (r.metadata().namespace.as_str(), r.metadata().name.as_str());
+                libcalico_model::ResourceKey::new(r.kind(), namespace, name).to_string()
+            }
+            Self::Foreign(f) => f.label(),
+        }
+    }
+
+    /// The object as Calico's, or as several.
+    pub fn into_calico(self) -> Result<Vec<Resource>, String> {
+        match self {
+            Self::Calico(r) => Ok(vec![r]),
+            Self::Foreign(f) => f.as_calico(),
+        }
+    }
+}
+
 /// An object and where it came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    pub resource: Resource,
+    pub item: Item,
     pub place: Place,
+}
+
+impl Loaded {
+    /// The object as Calico's, or as several. The error names the place.
+    pub fn into_calico(self) -> Result<Vec<Resource>, FileError> {
+        let Self { item, place } = self;
+        item.into_calico().map_err(|reason| FileError::Wrong(vec![Complaint { place, reason }]))
+    }
 }
 
 /// What the objects are read for.
@@ -80,6 +126,8 @@ pub struct Loaded {
 pub enum Purpose {
     /// To be stored: they must be complete and right.
     Write,
+    /// The same, and documents of Calico's API v1 are read as v3.
+    Convert,
     /// To name what is stored: kind, namespace and name count.
     Name,
 }
@@ -218,7 +266,7 @@ fn read_document(
     for item in items(value) {
         let place = Place { file: file.to_owned(), document, subject: subject_of(&item) };
         match read_object(&item, args, purpose) {
-            Ok(resource) => loaded.push(Loaded { resource, place }),
+            Ok(item) => loaded.push(Loaded { item, place }),
             Err(reasons) => {
                 wrong.extend(reasons.into_iter().map(|reason| Complaint { place: place.clone(), reason }));
             }
@@ -244,54 +292,43 @@ fn subject_of(v: &Value) -> String {
     format!("{kind} {namespace}{slash}{name}").trim().to_owned()
 }
 
-fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Resource, Vec<String>> {
+fn read_object(v: &Value, args: &InputArgs, purpose: Purpose) -> Result<Item, Vec<String>> {
     let text = |field: &str| v.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
+    if let Some(kind) = ForeignKind::find(kind, version) {
+        return Foreign::read(kind, v, &args.namespace, purpose != Purpose::Name).map(Item::Foreign);
+    }
+    if purpose == Purpose::Convert && version == crate::v1::VERSION && crate::v1::knows(kind) {
+        return crate::v1::convert(v).map(Item::Calico);
+    }
     let known = Kind::ALL.iter().copied().find(|k| k.name() == kind).filter(|_| version == API_VERSION);
-    let converted = (kind, version) == ("NetworkPolicy", KUBERNETES_POLICY);
-    let Some(kind) = known.or(converted.then_some(Kind::NetworkPolicy)) else {
-        let kinds: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
-        return Err(vec![format!(
-            "unknown resource type ({kind}) and/or version ({version}); allowed: apiVersion {API_VERSION} with kind {}",
-            kinds.join(", ")
-        )]);
-    };
-    let lines = |found: Vec<String>| found;
-    let mut resource = if converted {
-        kubernetes_policy(v, &args.namespace)?
-    } else {
-        Resource::from_value_strict(kind, v)
-            .map_err(|found| lines(found.iter().map(ToString::to_string).collect()))?
-    };
+    let Some(kind) = known else { return Err(vec![unknown_type(kind, version)]) };
+    let mut resource = Resource::from_value_strict(kind, v).map_err(|found| reasons_of(&found))?;
     set_namespace(&mut resource, &args.namespace).map_err(|e| vec![e])?;
-    if purpose == Purpose::Write {
+    if purpose != Purpose::Name {
         let mut complete = resource.clone();
         complete.set_defaults();
-        complete.validate().map_err(|found| lines(found.iter().map(ToString::to_string).collect()))?;
+        complete.validate().map_err(|found| reasons_of(&found))?;
         // A workload endpoint's name follows from its spec.
         resource.metadata_mut().name = complete.metadata().name.clone();
     }
-    Ok(resource)
+    Ok(Item::Calico(resource))
 }
 
-/// A policy of Kubernetes as the Calico policy that it stands for, `knp.default.NAME`. Read strictly: a field that
-/// Kubernetes does not have, or a rule that cannot be converted, refuses all of it.
-fn kubernetes_policy(v: &Value, namespace: &str) -> Result<Resource, Vec<String>> {
-    // A staged policy has Kubernetes' fields, and one more.
-    let staged = Resource::from_value_strict(Kind::StagedKubernetesNetworkPolicy, v);
-    let mut reasons: Vec<String> = match &staged {
-        Err(found) => found.iter().map(|f| f.to_string().replace(", stagedAction", "")).collect(),
-        Ok(_) => Vec::new(),
+fn unknown_type(kind: &str, version: &str) -> String {
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
+    let others: Vec<String> =
+        ForeignKind::ALL.iter().map(|k| format!("{} with {}", k.api_version(), k.name())).collect();
+    let hint = if version == "v1" && crate::v1::knows(kind) {
+        "; this is Calico's API v1: `calicoctl convert` prints what it is in v3"
+    } else {
+        ""
     };
-    if v.pointer("/spec/stagedAction").is_some() {
-        reasons.push("spec.stagedAction: unknown field".to_owned());
-    }
-    let Ok(mut staged) = staged else { return Err(reasons) };
-    set_namespace(&mut staged, namespace).map_err(|e| vec![e])?;
-    let json = serde_json::to_vec(&staged).map_err(|e| vec![e.to_string()])?;
-    let converted = kubernetes::network_policy::convert(&json).map_err(|e| vec![e.to_string()])?;
-    reasons.extend(converted.left_out);
-    if reasons.is_empty() { Ok(converted.policy.into()) } else { Err(reasons) }
+    format!(
+        "unknown resource type ({kind}) and/or version ({version}); allowed: apiVersion {API_VERSION} with kind {}; {}{hint}",
+        kinds.join(", "),
+        others.join("; ")
+    )
 }
 
 /// Gives a namespaced object the namespace of the command line, or `default`, where it names none.
@@ -304,7 +341,7 @@ pub fn set_namespace(resource: &mut Resource, namespace: &str) -> Result<(), Str
         let given = if namespace.is_empty() { "default" } else { namespace };
         given.clone_into(own);
     } else if !namespace.is_empty() && own != namespace {
-        return Err(format!("resource namespace '{own}' does not match client namespace '{namespace}'"));
+        return Err(mismatch(own, namespace));
     }
     Ok(())
 }
@@ -351,9 +388,8 @@ mod tests {
             tier("c"),
             tier("d")
         );
-        let names: Vec<String> =
-            load_text(&text).unwrap().into_iter().map(|l| l.resource.metadata().name.clone()).collect();
-        assert_eq!(names, ["a", "b", "c", "d"]);
+        let names: Vec<String> = load_text(&text).unwrap().into_iter().map(|l| l.item.label()).collect();
+        assert_eq!(names, ["Tier(a)", "Tier(b)", "Tier(c)", "Tier(d)"]);
     }
 
     #[test]
@@ -384,12 +420,12 @@ mod tests {
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         std::fs::write(dir.path().join("sub/d.yml"), tier("d")).unwrap();
         let names = |a: &InputArgs| -> Vec<String> {
-            load(a, Purpose::Write).unwrap().iter().map(|l| l.resource.metadata().name.clone()).collect()
+            load(a, Purpose::Write).unwrap().iter().map(|l| l.item.label()).collect()
         };
         let mut a = args(dir.path());
-        assert_eq!(names(&a), ["a", "b"]);
+        assert_eq!(names(&a), ["Tier(a)", "Tier(b)"]);
         a.recursive = true;
-        assert_eq!(names(&a), ["a", "b", "d"]);
+        assert_eq!(names(&a), ["Tier(a)", "Tier(b)", "Tier(d)"]);
     }
 
     proptest! {

@@ -87,7 +87,9 @@ async fn check_tier_is_empty(store: &dyn Datastore, tier: &str) -> Result<(), Re
     Ok(())
 }
 
-fn tier_of(policy: &Resource) -> Option<&str> {
+/// The tier that a policy names.
+#[must_use]
+pub fn tier_of(policy: &Resource) -> Option<&str> {
     match policy {
         Resource::NetworkPolicy(p) => p.spec.tier.as_deref(),
         Resource::GlobalNetworkPolicy(p) => p.spec.tier.as_deref(),

@@ -18,6 +18,12 @@ pub struct DatastoreArgs {
 pub enum DatastoreCommand {
     /// Move everything from one datastore to another
     Migrate(MigrateArgs),
+    /// Store policies of the default tier under their own names, without the `default.` that versions before 3.32 wrote
+    #[command(after_help = "Examples:
+  calicoctl datastore migrate-policy-names
+
+On etcd alone. May be run again: what is right stays.")]
+    MigratePolicyNames(ConfigArgs),
 }
 
 /// `datastore migrate`

@@ -26,6 +26,15 @@ pub enum NodeCommand {
   sudo calicoctl node diags
   sudo calicoctl node diags --log-dir=/var/log/calico")]
     Diags(NodeDiagsArgs),
+    /// Start calico-node on this host: as a container, or as a program where there is no container runtime
+    #[command(after_help = "Examples:
+  sudo calicoctl node run --node-image=calico/node:latest
+  sudo calicoctl node run --ip=autodetect --ip-autodetection-method=interface=eth.*
+  calicoctl node run --dryrun --init-system
+
+The datastore must be etcd; on Kubernetes a DaemonSet runs calico-node. docker, podman or nerdctl is used, whichever is \
+found first; without any of them the program calico-node, from beside calicoctl or from the PATH.")]
+    Run(NodeRunArgs),
     /// Show the node's BGP sessions
     #[command(after_help = "Examples:
   calicoctl node status")]
@@ -51,6 +60,53 @@ pub struct NodeDiagsArgs {
     pub bird_socket: PathBuf,
 }
 
+/// `node run`
+#[derive(Clone, Debug, Args)]
+pub struct NodeRunArgs {
+    /// The node's name; the host's unless given
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub name: String,
+    /// AS number of the node; the cluster's unless given
+    #[arg(long = "as", value_name = "AS_NUM", default_value = "", hide_default_value = true)]
+    pub as_number: String,
+    /// IPv4 address for BGP, or autodetect
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub ip: String,
+    /// IPv6 address for BGP, or autodetect
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub ip6: String,
+    /// How the IPv4 address is found: first-found, can-reach=DESTINATION, interface=REGEX[,REGEX...],
+    /// skip-interface=REGEX[,REGEX...]
+    #[arg(long, value_name = "METHOD", default_value = "first-found")]
+    pub ip_autodetection_method: String,
+    /// How the IPv6 address is found
+    #[arg(long, value_name = "METHOD", default_value = "first-found")]
+    pub ip6_autodetection_method: String,
+    /// Where the logs go
+    #[arg(long, value_name = "DIR", default_value = "/var/log/calico")]
+    pub log_dir: PathBuf,
+    /// The container's image
+    #[arg(long, value_name = "IMAGE", default_value = "calico/node:latest")]
+    pub node_image: String,
+    /// Who routes between nodes: bird or none
+    #[arg(long, default_value = "bird")]
+    pub backend: String,
+    /// Felix's configuration file, mounted into the container
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub felix_config: String,
+    /// Print what would be run, and run nothing
+    #[arg(long)]
+    pub dryrun: bool,
+    /// Run in the foreground, for a service manager that restarts it
+    #[arg(long)]
+    pub init_system: bool,
+    /// Make no pools
+    #[arg(long)]
+    pub no_default_ippools: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
 /// `node status`
 #[derive(Clone, Debug, Args)]
 pub struct NodeStatusArgs {
@@ -72,28 +128,29 @@ pub struct ClusterArgs {
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Collect the cluster's objects into an archive in the current directory
+    /// Collect the cluster's objects and Calico's logs into an archive in the current directory
     #[command(after_help = "Examples:
   calicoctl cluster diags
+  calicoctl cluster diags --since=1h --focus-nodes=node-a,node-b
 
-Collected: every resource, IPAM's state and its check. Pods' logs and the nodes' own state are not: run `calicoctl \
-node diags` on a node.")]
+Collected: every Calico resource, IPAM's state, and on Kubernetes its nodes, pods, services and policies and the logs of \
+Calico's pods. Secrets are not. The nodes' own state is not either: run `calicoctl node diags` on a node.")]
     Diags(ClusterDiagsArgs),
 }
 
 /// `cluster diags`
 #[derive(Clone, Debug, Args)]
 pub struct ClusterDiagsArgs {
-    /// Nodes whose pods' logs come first; of pods, which this build does not collect
+    /// Nodes whose pods' logs come first, joined by commas
     #[arg(long, value_name = "NODES")]
     pub focus_nodes: Option<String>,
-    /// Most logs of a kind of pod; of pods, which this build does not collect
-    #[arg(long, value_name = "NUMBER")]
-    pub max_logs: Option<u32>,
-    /// Most collections at once; of pods, which this build does not collect
-    #[arg(long, value_name = "NUMBER")]
-    pub max_parallelism: Option<u32>,
-    /// Age of the oldest logs; of pods, which this build does not collect
+    /// Most pods of a DaemonSet or Deployment whose logs are collected
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub max_logs: usize,
+    /// Most logs that are read at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub max_parallelism: usize,
+    /// Age of the oldest lines: 5s, 2m or 3h; all unless given
     #[arg(long, value_name = "DURATION")]
     pub since: Option<String>,
     /// Leave the collected files beside the archive

@@ -1,18 +1,23 @@
-//! `cluster diags`: every object and IPAM's records of the datastore, in one archive.
+//! `cluster diags`: every object and IPAM's records of the datastore, in one archive; on Kubernetes also the cluster's
+//! own objects and the logs of Calico's pods.
 //!
-//! What upstream collects through the Kubernetes API (pods' logs, the nodes' own state) is named as not collected.
+//! What cannot be had is named in the archive. Left out: Secrets, and the state of the nodes' kernels, which `calicoctl
+//! node diags` collects on a node.
 
 use libcalico_api::Kind;
 use libcalico_datastore::{Scope, resources};
 
 use crate::cli::{ClusterDiagsArgs, Global};
+use crate::command::cluster_logs as logs;
 use crate::command::diags::{Bundle, timestamp};
 use crate::output::{Context, Format, Listing, render};
 use crate::{Result, client};
 
 /// Runs the command.
 pub async fn run(args: &ClusterDiagsArgs, global: &Global) -> Result<()> {
-    let store = client::open(&args.config, global).await?;
+    let since = args.since.as_deref().map(logs::since_seconds).transpose()?;
+    let stores = client::open_both(&args.config, global).await?;
+    let store = &stores.calico;
     println!("==== Begin collecting diagnostics. ====");
     let here = std::env::current_dir()?;
     let mut bundle = Bundle::new(&here, &format!("calico-diagnostics-{}", timestamp()))?;
@@ -45,19 +50,22 @@ pub async fn run(args: &ClusterDiagsArgs, global: &Global) -> Result<()> {
             Err(e) => bundle.missed(format!("IPAM {name}: {e}")),
         }
     }
-    let flags = [
-        ("--focus-nodes", args.focus_nodes.is_some()),
-        ("--max-logs", args.max_logs.is_some()),
-        ("--max-parallelism", args.max_parallelism.is_some()),
-        ("--since", args.since.is_some()),
-    ];
-    for (flag, _) in flags.iter().filter(|(_, given)| *given) {
-        bundle.missed(format!("{flag} concerns pods' logs"));
+    match stores.kubernetes {
+        Some(kubernetes) => {
+            let focus = args.focus_nodes.as_deref().unwrap_or_default();
+            let wish = logs::Wish {
+                since,
+                most: args.max_logs,
+                at_once: args.max_parallelism.max(1),
+                focus: focus.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect(),
+            };
+            logs::collect(&kubernetes, &wish, &mut bundle).await?;
+        }
+        None => bundle.missed(
+            "logs of pods: the datastore is etcd; run `calicoctl node diags` on the nodes".to_owned(),
+        ),
     }
-    bundle.missed(
-        "logs of pods and state of nodes, which need the Kubernetes API: run `calicoctl node diags` on the nodes"
-            .to_owned(),
-    );
+    bundle.missed("state of the nodes' kernels: run `calicoctl node diags` on the nodes".to_owned());
     let archive = bundle.finish(args.skip_temp_dir_cleanup)?;
     println!("==== Diagnostics saved to {} ====", archive.display());
     Ok(())

@@ -1,23 +1,24 @@
 //! `convert`: what files would be stored as, printed instead.
 //!
-//! Policies of Kubernetes become Calico's, defaults are filled in. Manifests of Calico's API v1 are not read.
+//! Manifests of Calico's API v1 become v3, policies of Kubernetes become Calico's, an Installation its pools; defaults
+//! are filled in.
 
 use std::io::Write as _;
 
 use crate::Result;
 use crate::cli::ConvertArgs;
 use crate::output::{Context, Format, Listing, render};
-use crate::resource_file::{Purpose, load};
+use crate::resource_file::{Loaded, Purpose, load};
 
 /// Runs the command.
 pub fn run(args: &ConvertArgs) -> Result<()> {
     let format = Format::parse(&args.output)?;
-    let listings = load(&args.input, Purpose::Write)?.into_iter().map(|mut l| {
-        l.resource.set_defaults();
-        Listing { kind: l.resource.kind(), items: vec![l.resource], revision: None }
-    });
+    let loaded = load(&args.input, Purpose::Convert)?;
+    let objects = loaded.into_iter().map(Loaded::into_calico).collect::<Result<Vec<_>, _>>()?;
     let mut texts = Vec::new();
-    for listing in listings {
+    for mut resource in objects.into_iter().flatten() {
+        resource.set_defaults();
+        let listing = Listing { kind: resource.kind(), items: vec![resource], revision: None };
         texts.push(render(&[listing], &format, &Context::default())?);
     }
     // JSON has no mark between documents; readers of a stream need none.

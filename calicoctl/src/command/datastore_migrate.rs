@@ -199,8 +199,11 @@ async fn import(args: &MigrateImportArgs, global: &Global) -> Result<()> {
     .await?;
     let count = loaded.len();
     for item in loaded {
-        let written = resources::apply(store.as_ref(), item.resource).await;
-        written.map_err(|e| Error::Action(format!("{}: {}", item.place, datastore_message(&e))))?;
+        let place = item.place.clone();
+        for resource in item.into_calico()? {
+            let written = resources::apply(store.as_ref(), resource).await;
+            written.map_err(|e| Error::Action(format!("{place}: {}", datastore_message(&e))))?;
+        }
     }
     println!("Successfully applied {count} resource(s)");
     println!("Importing IPAM resources");

@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use libcalico_api::network_policy::NetworkPolicy;
 use libcalico_api::{Kind, Resource, profile};
 use libcalico_datastore::{Datastore, DatastoreError, resources};
+use libcalico_model::kubernetes::network_policy;
 
 use crate::cli::{GetArgs, Global};
 use crate::error::datastore_message;
+use crate::foreign::ForeignKind;
 use crate::output::{Context, Format, Listing, render};
-use crate::resource_file::{Purpose, load};
+use crate::resource_file::{Item, Loaded, Purpose, load};
 use crate::{Error, Result, client, kinds};
 
 /// AS number of a cluster that names none.
@@ -98,21 +101,46 @@ async fn named_by_files(
 ) -> Result<Vec<Listing>> {
     let mut listings: Vec<Listing> = Vec::new();
     for item in load(&args.input, Purpose::Name)? {
-        let mut named = item.resource;
-        if named.metadata().name.is_empty() {
-            named.set_defaults();
-        }
-        let (kind, meta) = (named.kind(), named.metadata());
-        match one(store, kind, &meta.namespace, &meta.name).await {
-            Ok(r) => match listings.iter_mut().find(|l| l.kind == kind) {
-                Some(listing) => listing.items.push(r),
-                None => listings.push(Listing { kind, items: vec![r], revision: None }),
-            },
-            Err(e @ DatastoreError::NotFound(_)) => errors.push(datastore_message(&e)),
-            Err(e) => return Err(e.into()),
+        for named in named_by(item)? {
+            add_named(store, named, &mut listings, errors).await?;
         }
     }
     Ok(listings)
+}
+
+/// What is asked for by a document. A NetworkPolicy of Kubernetes is shown in Calico's form.
+fn named_by(item: Loaded) -> Result<Vec<Resource>> {
+    match item.item {
+        Item::Calico(r) => Ok(vec![r]),
+        Item::Foreign(f) if f.kind == ForeignKind::NetworkPolicy => {
+            let mut named = NetworkPolicy::default();
+            named.metadata.namespace.clone_from(&f.namespace);
+            named.metadata.name = format!("{}{}", network_policy::NAME_PREFIX, f.name);
+            Ok(vec![named.into()])
+        }
+        Item::Foreign(f) => Err(Error::of_kubernetes(f.kind)),
+    }
+}
+
+async fn add_named(
+    store: &dyn Datastore,
+    mut named: Resource,
+    listings: &mut Vec<Listing>,
+    errors: &mut Vec<String>,
+) -> Result<()> {
+    if named.metadata().name.is_empty() {
+        named.set_defaults();
+    }
+    let (kind, meta) = (named.kind(), named.metadata());
+    match one(store, kind, &meta.namespace, &meta.name).await {
+        Ok(r) => match listings.iter_mut().find(|l| l.kind == kind) {
+            Some(listing) => listing.items.push(r),
+            None => listings.push(Listing { kind, items: vec![r], revision: None }),
+        },
+        Err(e @ DatastoreError::NotFound(_)) => errors.push(datastore_message(&e)),
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
 }
 
 async fn one(

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cluster_diags;
+pub mod cluster_logs;
 pub mod convert;
 pub mod create;
 pub mod datastore_migrate;
@@ -17,11 +18,14 @@ pub mod label;
 pub mod manual;
 pub mod node_checksystem;
 pub mod node_diags;
+pub mod node_run;
 pub mod node_status;
 pub mod outcome;
 pub mod patch;
 pub mod policy_diff;
 pub mod policy_explain;
+pub mod policy_names;
 pub mod replace;
 pub mod validate;
 pub mod version;
+pub mod write;

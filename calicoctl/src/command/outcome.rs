@@ -1,7 +1,5 @@
 //! What a verb over several objects reports: upstream's sentences for success, partial success and failure.
 
-use libcalico_api::Kind;
-
 use crate::resource_file::{Loaded, Place};
 use crate::{Error, Result};
 
@@ -18,7 +16,7 @@ pub struct Verb {
 /// Counts what was done and collects what went wrong.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    kinds: Vec<Kind>,
+    kinds: Vec<&'static str>,
     done: Vec<String>,
     errors: Vec<String>,
 }
@@ -27,11 +25,11 @@ impl Outcome {
     /// Nothing done yet of objects from files.
     #[must_use]
     pub fn of(loaded: &[Loaded]) -> Self {
-        Self { kinds: loaded.iter().map(|l| l.resource.kind()).collect(), ..Self::default() }
+        Self { kinds: loaded.iter().map(|l| l.item.kind()).collect(), ..Self::default() }
     }
 
     /// Notes an object that the verb is for.
-    pub fn expect(&mut self, kind: Kind) {
+    pub fn expect(&mut self, kind: &'static str) {
         self.kinds.push(kind);
     }
 
@@ -51,7 +49,7 @@ impl Outcome {
     }
 
     /// The kind where all objects are of one.
-    fn single_kind(&self) -> Option<Kind> {
+    fn single_kind(&self) -> Option<&'static str> {
         let first = *self.kinds.first()?;
         self.kinds.iter().all(|k| *k == first).then_some(first)
     }
@@ -85,24 +83,13 @@ impl Outcome {
     }
 }
 
-/// `Kind namespace/name` of an object, for lists of what was done.
-#[must_use]
-pub fn label(resource: &libcalico_api::Resource) -> String {
-    libcalico_model::ResourceKey::new(
-        resource.kind(),
-        resource.metadata().namespace.as_str(),
-        resource.metadata().name.as_str(),
-    )
-    .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const CREATE: Verb = Verb { past: "created", bracketed: true, failed: "failed to create" };
 
-    fn outcome(kinds: &[Kind], done: usize, errors: &[&str]) -> Outcome {
+    fn outcome(kinds: &[&'static str], done: usize, errors: &[&str]) -> Outcome {
         Outcome {
             kinds: kinds.to_vec(),
             done: (0..done).map(|i| format!("x{i}")).collect(),
@@ -112,17 +99,17 @@ mod tests {
 
     #[test]
     fn success_names_the_kind_where_there_is_one() {
-        let text = outcome(&[Kind::Tier], 1, &[]).finish(&CREATE).unwrap();
+        let text = outcome(&["Tier"], 1, &[]).finish(&CREATE).unwrap();
         assert_eq!(text, "Successfully created 1 'Tier' resource(s)");
-        let text = outcome(&[Kind::Tier, Kind::Node], 2, &[]).finish(&CREATE).unwrap();
+        let text = outcome(&["Tier", "Node"], 2, &[]).finish(&CREATE).unwrap();
         assert_eq!(text, "Successfully created 2 resource(s)");
     }
 
     #[test]
     fn failure_says_what_was_done_before() {
-        let e = outcome(&[Kind::Tier], 0, &["e"]).finish(&CREATE).unwrap_err();
+        let e = outcome(&["Tier"], 0, &["e"]).finish(&CREATE).unwrap_err();
         assert_eq!(e.to_string(), "failed to create 'Tier' resource: [e]");
-        let e = outcome(&[Kind::Tier, Kind::Tier], 1, &["e"]).finish(&CREATE).unwrap_err();
+        let e = outcome(&["Tier", "Tier"], 1, &["e"]).finish(&CREATE).unwrap_err();
         assert_eq!(e.to_string(), "Partial success: created 1 out of 2 'Tier' resources: x0\nHit error: [e]");
     }
 }

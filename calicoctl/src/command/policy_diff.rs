@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use libcalico_api::Resource;
 use serde::Serialize;
 
 use crate::cli::{AnswerFormat, Global, PolicyDiffArgs};
@@ -10,7 +11,7 @@ use crate::policy::decide::{Answer, Half, Part, ask};
 use crate::policy::party::{Party, Traffic};
 use crate::policy::render;
 use crate::policy::world::{World, read};
-use crate::resource_file::{Purpose, load};
+use crate::resource_file::{Loaded, Purpose, load};
 use crate::{Result, client};
 
 /// Traffic that is compared: TCP, UDP, ICMP echo.
@@ -39,7 +40,9 @@ pub async fn run(args: &PolicyDiffArgs, global: &Global) -> Result<()> {
     let loaded = load(&args.input, Purpose::Write)?;
     let store = client::open(&args.config, global).await?;
     let mut before = World::new(read(store.as_ref()).await?);
-    let mut after = before.with(loaded.into_iter().map(|l| l.resource));
+    let changes: Vec<Vec<Resource>> =
+        loaded.into_iter().map(Loaded::into_calico).collect::<Result<_, _>>()?;
+    let mut after = before.with(changes.into_iter().flatten());
     warn_unusable(&after);
     let changes = compare(&mut before, &mut after)?;
     match args.output {

@@ -1,37 +1,10 @@
 //! `replace`: changes objects that exist. Stops at the first that fails.
 
-use libcalico_datastore::resources;
-
+use crate::Result;
 use crate::cli::{FileArgs, Global};
-use crate::command::outcome::{Outcome, Verb, label};
-use crate::error::datastore_message;
-use crate::resource_file::{Purpose, load};
-use crate::{Result, client, rules};
-
-const VERB: Verb = Verb { past: "replaced", bracketed: true, failed: "failed to replace" };
+use crate::command::write::{self, How};
 
 /// Runs the command.
 pub async fn run(args: &FileArgs, global: &Global) -> Result<()> {
-    let loaded = load(&args.input, Purpose::Write)?;
-    let store = client::open(&args.config, global).await?;
-    let mut outcome = Outcome::of(&loaded);
-    for item in loaded {
-        let name = label(&item.resource);
-        let result = match rules::check_write(store.as_ref(), &item.resource).await {
-            Ok(()) => resources::replace(store.as_ref(), item.resource)
-                .await
-                .map(|_| ())
-                .map_err(|e| datastore_message(&e)),
-            Err(refusal) => Err(refusal),
-        };
-        match result {
-            Ok(()) => outcome.done(name),
-            Err(e) => {
-                outcome.failed_at(&item.place, e);
-                break;
-            }
-        }
-    }
-    println!("{}", outcome.finish(&VERB)?);
-    Ok(())
+    write::run(&args.input, &args.config, global, How::Replace).await
 }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cli::FileArgs;
-use crate::command::outcome::{Outcome, Verb, label};
+use crate::command::outcome::{Outcome, Verb};
 use crate::resource_file::{Purpose, load};
 
 const VERB: Verb = Verb { past: "validated", bracketed: true, failed: "failed to validate" };
@@ -12,7 +12,7 @@ pub fn run(args: &FileArgs) -> Result<()> {
     let loaded = load(&args.input, Purpose::Write)?;
     let mut outcome = Outcome::of(&loaded);
     for item in loaded {
-        outcome.done(label(&item.resource));
+        outcome.done(item.item.label());
     }
     println!("{}", outcome.finish(&VERB)?);
     Ok(())

@@ -1,8 +1,6 @@
 //! `ipam check`, `release`, `configure` and `split` on a real etcd with upstream's data.
 
-mod common;
-
-use common::{Etcd, Output, dump};
+use crate::common::{Cluster as _, Etcd, Output, dump};
 
 fn last_line(out: &Output) -> &str {
     out.stdout.lines().last().unwrap_or_default()

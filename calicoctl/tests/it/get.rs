@@ -1,8 +1,6 @@
 //! Tables and documents of upstream's data, letter by letter as upstream prints them.
 
-mod common;
-
-use common::{Etcd, dump};
+use crate::common::{Cluster as _, Etcd, dump};
 
 /// The tables were printed before these were made.
 fn before_pods(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
@@ -14,7 +12,7 @@ fn every_table_of_upstream_comes_out() {
     let Some(etcd) = Etcd::start() else { return };
     etcd.load(&before_pods(dump()));
     let mut compared = 0;
-    for section in include_str!("data/get-tables.txt").split("### calicoctl ").skip(1) {
+    for section in include_str!("../data/get-tables.txt").split("### calicoctl ").skip(1) {
         let (command, expected) = section.split_once('\n').unwrap();
         let args: Vec<&str> = command.split(' ').collect();
         let out = etcd.calicoctl(&args, "");
@@ -155,7 +153,7 @@ fn a_configuration_file_wins_over_the_environment() {
     let file = dir.path().join("calicoctl.cfg");
     let text = format!(
         "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec:\n  datastoreType: etcdv3\n  etcdEndpoints: {}\n",
-        other.endpoint
+        other.server.endpoint()
     );
     std::fs::write(&file, text).unwrap();
     let out = etcd.calicoctl(&["get", "nodes", "--config", file.to_str().unwrap()], "");

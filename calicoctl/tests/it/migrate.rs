@@ -1,8 +1,6 @@
 //! `datastore migrate` from one real etcd to another.
 
-mod common;
-
-use common::{Etcd, dump};
+use crate::common::{Cluster as _, Etcd, dump};
 
 #[test]
 fn what_is_exported_is_imported_unchanged() {

@@ -1,8 +1,6 @@
 //! `ipam show` on upstream's data.
 
-mod common;
-
-use common::{Etcd, dump};
+use crate::common::{Cluster as _, Etcd, dump};
 
 /// The figures were printed while 10.65.174.129 was still in use.
 fn before_release() -> Vec<(String, String)> {

@@ -1,8 +1,6 @@
 //! apply, create, replace, delete, patch, label: what is stored, what is said, and with which exit code.
 
-mod common;
-
-use common::{Etcd, Output};
+use crate::common::{Cluster, Output};
 
 const POOL: &str = "
 apiVersion: projectcalico.org/v3
@@ -15,90 +13,85 @@ fn said(out: &Output) -> (i32, &str) {
     (out.code, if out.code == 0 { &out.stdout } else { &out.stderr })
 }
 
-#[test]
-fn applying_creates_and_then_updates_and_initialises_the_datastore() {
-    let Some(etcd) = Etcd::start() else { return };
-    let out = etcd.calicoctl(&["apply", "-f", "-"], POOL);
+pub fn applying_creates_and_then_updates_and_initialises_the_datastore(c: &dyn Cluster) {
+    let out = c.calicoctl(&["apply", "-f", "-"], POOL);
     assert_eq!(said(&out), (0, "Successfully applied 1 'IPPool' resource(s)\n"));
     let key = "/calico/resources/v3/projectcalico.org/ippools/pool";
-    let first = etcd.read(key);
+    let first = c.read(key);
     assert_eq!(
         first["spec"],
         serde_json::json!({"cidr": "192.168.0.0/16", "vxlanMode": "Never", "ipipMode": "Always", "natOutgoing": true,
             "blockSize": 26, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"], "assignmentMode": "Automatic"})
     );
-    etcd.calicoctl(&["apply", "-f", "-"], &POOL.replace("natOutgoing: true", "disabled: true"));
-    let second = etcd.read(key);
+    c.calicoctl(&["apply", "-f", "-"], &POOL.replace("natOutgoing: true", "disabled: true"));
+    let second = c.read(key);
     assert_eq!(second["metadata"], first["metadata"], "identity stays");
     assert_eq!(second["spec"]["disabled"], true);
-    let tiers = etcd.calicoctl(&["get", "tiers"], "");
+    let tiers = c.calicoctl(&["get", "tiers"], "");
     assert_eq!(
         tiers.stdout,
         "NAME            ORDER   \nkube-admin      1000    \ndefault         1e+06   \nkube-baseline   1e+07   \n\n"
     );
-    let info = etcd.read("/calico/resources/v3/projectcalico.org/clusterinformations/default");
+    let info = c.read("/calico/resources/v3/projectcalico.org/clusterinformations/default");
     assert_eq!(info["spec"]["datastoreReady"], true);
 }
 
-#[test]
-fn messages_and_exit_codes_are_upstreams() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn messages_and_exit_codes_are_upstreams(c: &dyn Cluster) {
     let tier =
         "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: security}\nspec: {order: 100}\n";
     assert_eq!(
-        said(&etcd.calicoctl(&["create", "-f", "-"], tier)),
+        said(&c.calicoctl(&["create", "-f", "-"], tier)),
         (0, "Successfully created 1 'Tier' resource(s)\n")
     );
     assert_eq!(
-        said(&etcd.calicoctl(&["create", "-f", "-"], tier)),
+        said(&c.calicoctl(&["create", "-f", "-"], tier)),
         (
             1,
             "Error: failed to create 'Tier' resource: [resource already exists: Tier(security) with error: <nil>]\n"
         )
     );
-    assert_eq!(etcd.calicoctl(&["create", "--skip-exists", "-f", "-"], tier).code, 0);
+    assert_eq!(c.calicoctl(&["create", "--skip-exists", "-f", "-"], tier).code, 0);
     assert_eq!(
-        said(&etcd.calicoctl(&["replace", "-f", "-"], tier)),
+        said(&c.calicoctl(&["replace", "-f", "-"], tier)),
         (0, "Successfully replaced 1 'Tier' resource(s)\n")
     );
     assert_eq!(
-        said(&etcd.calicoctl(&["delete", "ippool", "nope"], "")),
+        said(&c.calicoctl(&["delete", "ippool", "nope"], "")),
         (
             1,
             "Error: Failed to delete 'IPPool' resource: resource does not exist: IPPool(nope) with error: <nil>\n"
         )
     );
-    assert_eq!(etcd.calicoctl(&["delete", "ippool", "nope", "--skip-not-exists"], "").code, 0);
-    assert_eq!(said(&etcd.calicoctl(&["apply", "-f", "-"], POOL)).0, 0);
+    assert_eq!(c.calicoctl(&["delete", "ippool", "nope", "--skip-not-exists"], "").code, 0);
+    assert_eq!(said(&c.calicoctl(&["apply", "-f", "-"], POOL)).0, 0);
     assert_eq!(
-        said(&etcd.calicoctl(&["delete", "ippool", "pool"], "")),
+        said(&c.calicoctl(&["delete", "ippool", "pool"], "")),
         (0, "Successfully deleted 1 'IPPool' resource(s)\n")
     );
     assert_eq!(
-        said(&etcd.calicoctl(&["validate", "-f", "-"], POOL)),
+        said(&c.calicoctl(&["validate", "-f", "-"], POOL)),
         (0, "Successfully validated 1 'IPPool' resource(s)\n")
     );
 }
 
-#[test]
-fn patching_and_labelling_change_one_object() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn patching_and_labelling_change_one_object(c: &dyn Cluster) {
+    c.node("node-b");
     let node = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: node-b}\nspec: {bgp: {ipv4Address: 10.0.0.1/24}}\n";
-    etcd.calicoctl(&["apply", "-f", "-"], node);
+    c.calicoctl(&["apply", "-f", "-"], node);
     let patch = r#"{"spec":{"bgp":{"routeReflectorClusterID":"224.0.0.1"}}}"#;
     assert_eq!(
-        said(&etcd.calicoctl(&["patch", "node", "node-b", "-p", patch], "")),
+        said(&c.calicoctl(&["patch", "node", "node-b", "-p", patch], "")),
         (0, "Successfully patched 1 'Node' resource\n")
     );
     let key = "/calico/resources/v3/projectcalico.org/nodes/node-b";
     assert_eq!(
-        etcd.read(key)["spec"]["bgp"],
+        c.read(key)["spec"]["bgp"],
         serde_json::json!({"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": "224.0.0.1"})
     );
     let json = r#"[{"op":"remove","path":"/spec/bgp/routeReflectorClusterID"}]"#;
-    assert_eq!(etcd.calicoctl(&["patch", "node", "node-b", "-t", "json", "-p", json], "").code, 0);
-    assert_eq!(etcd.read(key)["spec"]["bgp"], serde_json::json!({"ipv4Address": "10.0.0.1/24"}));
-    let out = etcd.calicoctl(&["patch", "node", "node-b", "-p", r#"{"spec":{"colour":1}}"#], "");
+    assert_eq!(c.calicoctl(&["patch", "node", "node-b", "-t", "json", "-p", json], "").code, 0);
+    assert_eq!(c.read(key)["spec"]["bgp"], serde_json::json!({"ipv4Address": "10.0.0.1/24"}));
+    let out = c.calicoctl(&["patch", "node", "node-b", "-p", r#"{"spec":{"colour":1}}"#], "");
     assert!(
         out.code == 1 && out.stderr.contains("spec.colour: unknown field; allowed: addresses, bgp"),
         "{}",
@@ -106,27 +99,25 @@ fn patching_and_labelling_change_one_object() {
     );
 
     assert_eq!(
-        said(&etcd.calicoctl(&["label", "nodes", "node-b", "cluster=yes"], "")),
+        said(&c.calicoctl(&["label", "nodes", "node-b", "cluster=yes"], "")),
         (0, "Successfully set label cluster on nodes node-b\n")
     );
-    assert_eq!(etcd.read(key)["metadata"]["labels"]["cluster"], "yes");
-    let out = etcd.calicoctl(&["label", "nodes", "node-b", "cluster=no"], "");
+    assert_eq!(c.read(key)["metadata"]["labels"]["cluster"], "yes");
+    let out = c.calicoctl(&["label", "nodes", "node-b", "cluster=no"], "");
     assert!(out.code == 1 && out.stderr.contains("--overwrite"), "{}", out.stderr);
-    assert_eq!(etcd.calicoctl(&["label", "nodes", "node-b", "cluster=no", "--overwrite"], "").code, 0);
+    assert_eq!(c.calicoctl(&["label", "nodes", "node-b", "cluster=no", "--overwrite"], "").code, 0);
     assert_eq!(
-        said(&etcd.calicoctl(&["label", "nodes", "node-b", "cluster", "--remove"], "")),
+        said(&c.calicoctl(&["label", "nodes", "node-b", "cluster", "--remove"], "")),
         (0, "Successfully removed label cluster from nodes node-b\n")
     );
-    assert!(etcd.read(key)["metadata"].get("labels").is_none());
+    assert!(c.read(key)["metadata"].get("labels").is_none());
 }
 
-#[test]
-fn one_wrong_document_stops_everything_before_the_first_write() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn one_wrong_document_stops_everything_before_the_first_write(c: &dyn Cluster) {
     let text = format!(
         "{POOL}---\napiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{audit: {{}}}}\n"
     );
-    let out = etcd.calicoctl(&["apply", "-f", "-"], &text);
+    let out = c.calicoctl(&["apply", "-f", "-"], &text);
     assert_eq!(out.code, 1);
     assert!(
         out.stderr.starts_with(
@@ -135,33 +126,29 @@ fn one_wrong_document_stops_everything_before_the_first_write() {
         "{}",
         out.stderr
     );
-    assert_eq!(etcd.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
+    assert_eq!(c.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
 }
 
-#[test]
-fn rules_between_objects_are_checked() {
-    let Some(etcd) = Etcd::start() else { return };
-    etcd.calicoctl(&["apply", "-f", "-"], POOL);
+pub fn rules_between_objects_are_checked(c: &dyn Cluster) {
+    c.calicoctl(&["apply", "-f", "-"], POOL);
     let second = POOL.replace("name: pool", "name: other").replace("192.168.0.0/16", "192.168.128.0/20");
-    let out = etcd.calicoctl(&["apply", "-f", "-"], &second);
+    let out = c.calicoctl(&["apply", "-f", "-"], &second);
     assert!(out.code == 1 && out.stderr.contains("overlaps with IPPool(pool)"), "{}", out.stderr);
-    let out = etcd.calicoctl(&["apply", "-f", "-"], &POOL.replace("192.168.0.0/16", "10.0.0.0/16"));
+    let out = c.calicoctl(&["apply", "-f", "-"], &POOL.replace("192.168.0.0/16", "10.0.0.0/16"));
     assert!(out.code == 1 && out.stderr.contains("spec.cidr"), "{}", out.stderr);
     let policy = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: t.p}\nspec: {tier: t}\n";
-    let out = etcd.calicoctl(&["apply", "-f", "-"], policy);
+    let out = c.calicoctl(&["apply", "-f", "-"], policy);
     assert!(out.code == 1 && out.stderr.contains("resource does not exist: Tier(t)"), "{}", out.stderr);
     let tier = "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: 1}\n";
-    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &format!("{tier}---\n{policy}")).code, 0);
-    let out = etcd.calicoctl(&["delete", "tier", "t"], "");
+    assert_eq!(c.calicoctl(&["apply", "-f", "-"], &format!("{tier}---\n{policy}")).code, 0);
+    let out = c.calicoctl(&["delete", "tier", "t"], "");
     assert!(out.code == 1 && out.stderr.contains("it has policies"), "{}", out.stderr);
-    let out = etcd.calicoctl(&["delete", "tier", "default"], "");
+    let out = c.calicoctl(&["delete", "tier", "default"], "");
     assert!(out.code == 1 && out.stderr.contains("built in"), "{}", out.stderr);
 }
 
-#[test]
-fn what_was_printed_can_be_applied_again_and_changes_nothing() {
-    let Some(etcd) = Etcd::start() else { return };
-    etcd.load(&common::dump());
+pub fn what_was_printed_can_be_applied_again_and_changes_nothing(c: &dyn Cluster) {
+    c.load_dump();
     for kind in [
         "nodes",
         "ippools",
@@ -171,10 +158,10 @@ fn what_was_printed_can_be_applied_again_and_changes_nothing() {
         "tiers",
         "hostendpoints",
     ] {
-        let before = etcd.calicoctl(&["get", kind, "-o", "yaml", "--export"], "");
-        let out = etcd.calicoctl(&["apply", "-f", "-"], &before.stdout);
+        let before = c.calicoctl(&["get", kind, "-o", "yaml", "--export"], "");
+        let out = c.calicoctl(&["apply", "-f", "-"], &before.stdout);
         assert_eq!(out.code, 0, "{kind}: {}\n{}", out.stderr, before.stdout);
-        let after = etcd.calicoctl(&["get", kind, "-o", "yaml", "--export"], "");
+        let after = c.calicoctl(&["get", kind, "-o", "yaml", "--export"], "");
         let bare = |text: &str| -> Vec<String> {
             text.lines().filter(|l| !l.contains("resourceVersion")).map(str::to_owned).collect()
         };
@@ -182,18 +169,17 @@ fn what_was_printed_can_be_applied_again_and_changes_nothing() {
     }
 }
 
-#[test]
-fn the_namespace_comes_from_the_object_or_the_flag() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn the_namespace_comes_from_the_object_or_the_flag(c: &dyn Cluster) {
+    c.namespace("production");
     let policy = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {selector: all()}\n";
-    assert_eq!(etcd.calicoctl(&["apply", "-n", "production", "-f", "-"], policy).code, 0);
-    assert_eq!(etcd.calicoctl(&["get", "np"], "").stdout, "NAME   TIER   \n\n");
+    assert_eq!(c.calicoctl(&["apply", "-n", "production", "-f", "-"], policy).code, 0);
+    assert_eq!(c.calicoctl(&["get", "np"], "").stdout, "NAME   TIER   \n\n");
     assert_eq!(
-        etcd.calicoctl(&["get", "np", "-n", "production"], "").stdout,
+        c.calicoctl(&["get", "np", "-n", "production"], "").stdout,
         "NAME   TIER      \np      default   \n\n"
     );
     let out =
-        etcd.calicoctl(&["apply", "-n", "a", "-f", "-"], &policy.replace("name: p", "name: p, namespace: b"));
+        c.calicoctl(&["apply", "-n", "a", "-f", "-"], &policy.replace("name: p", "name: p, namespace: b"));
     assert!(
         out.stderr.contains("resource namespace 'b' does not match client namespace 'a'"),
         "{}",
@@ -201,11 +187,9 @@ fn the_namespace_comes_from_the_object_or_the_flag() {
     );
 }
 
-#[test]
-fn a_partial_failure_says_what_was_applied_and_which_document_was_not() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn a_partial_failure_says_what_was_applied_and_which_document_was_not(c: &dyn Cluster) {
     let policy = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: t.p}\nspec: {tier: t}\n";
-    let out = etcd.calicoctl(&["apply", "-f", "-"], &format!("{policy}---\n{POOL}"));
+    let out = c.calicoctl(&["apply", "-f", "-"], &format!("{policy}---\n{POOL}"));
     assert_eq!(
         said(&out),
         (
@@ -217,22 +201,18 @@ fn a_partial_failure_says_what_was_applied_and_which_document_was_not() {
     );
 }
 
-#[test]
-fn a_pool_keeps_its_block_size() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn a_pool_keeps_its_block_size(c: &dyn Cluster) {
     let small = POOL.replace("ipipMode: Always", "blockSize: 24");
-    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &small).code, 0);
-    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &small).code, 0);
-    let out = etcd.calicoctl(&["apply", "-f", "-"], POOL);
+    assert_eq!(c.calicoctl(&["apply", "-f", "-"], &small).code, 0);
+    assert_eq!(c.calicoctl(&["apply", "-f", "-"], &small).code, 0);
+    let out = c.calicoctl(&["apply", "-f", "-"], POOL);
     assert!(out.code == 1 && out.stderr.contains("spec.blockSize"), "{}", out.stderr);
 }
 
-#[test]
-fn policies_of_kubernetes_are_read_strictly_and_change_nothing() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn policies_of_kubernetes_are_read_strictly_and_change_nothing(c: &dyn Cluster) {
     let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: audit-policy}\n\
         spec: {podSelector: {matchLabels: {role: audit}}, policyTypes: [Ingress], audit: {metadata: {}}}\n";
-    let out = etcd.calicoctl(&["apply", "-f", "-"], &format!("{POOL}---\n{policy}"));
+    let out = c.calicoctl(&["apply", "-f", "-"], &format!("{POOL}---\n{policy}"));
     assert_eq!(
         said(&out),
         (
@@ -241,32 +221,36 @@ fn policies_of_kubernetes_are_read_strictly_and_change_nothing() {
              unknown field; allowed: egress, ingress, podSelector, policyTypes\n"
         )
     );
-    assert_eq!(etcd.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
+    assert_eq!(c.calicoctl(&["get", "ippools"], "").stdout, "NAME   CIDR   SELECTOR   \n\n");
 }
 
-#[test]
-fn a_policy_of_kubernetes_is_applied_in_calicos_form_and_convert_prints_it() {
-    let Some(etcd) = Etcd::start() else { return };
+pub fn a_policy_of_kubernetes_is_shown_in_calicos_form_and_convert_prints_it(c: &dyn Cluster) {
     let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: prod}\n\
         spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{ports: [{port: 80}], \
         from: [{podSelector: {matchLabels: {app: client}}}]}]}\n";
+    c.namespace("prod");
     assert_eq!(
-        said(&etcd.calicoctl(&["apply", "-f", "-"], policy)),
+        said(&c.calicoctl(&["apply", "-f", "-"], policy)),
         (0, "Successfully applied 1 'NetworkPolicy' resource(s)\n")
     );
-    let stored = etcd.read("/calico/resources/v3/projectcalico.org/networkpolicies/prod/knp.default.web");
+    let stored = c.read("/calico/resources/v3/projectcalico.org/networkpolicies/prod/knp.default.web");
     assert_eq!(stored["spec"]["types"], serde_json::json!(["Ingress"]));
     assert_eq!(stored["spec"]["ingress"][0]["destination"]["ports"], serde_json::json!([80]));
-    let printed = etcd.calicoctl(&["convert", "-f", "-"], policy);
+    let printed = c.calicoctl(&["convert", "-f", "-"], policy);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
     assert!(
         printed.stdout.contains("kind: NetworkPolicy\n")
             && printed.stdout.contains("name: knp.default.web\n")
     );
-    assert_eq!(etcd.calicoctl(&["apply", "-f", "-"], &printed.stdout).code, 0);
-    let json = etcd.calicoctl(&["convert", "-o", "json", "-f", "-"], policy).stdout;
+    if c.kubernetes() {
+        let e = c.refused(&["apply", "-f", "-"], &printed.stdout);
+        assert!(e.contains("change it with kubectl"), "{e}");
+    } else {
+        c.ok(&["apply", "-f", "-"], &printed.stdout);
+    }
+    let json = c.calicoctl(&["convert", "-o", "json", "-f", "-"], policy).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["spec"]["ingress"], stored["spec"]["ingress"]);
-    let out = etcd.calicoctl(&["delete", "-f", "-"], policy);
+    let out = c.calicoctl(&["delete", "-f", "-"], policy);
     assert_eq!(said(&out), (0, "Successfully deleted 1 'NetworkPolicy' resource(s)\n"));
 }
