@@ -9,26 +9,11 @@ SRC=$(cd "$SCRIPTS/tools" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
 (cd "$SCRIPTS/tools" && CGO_ENABLED=0 go run ./imagenames) > images/names
 ref() { awk -v n=$1 '$1==n{print $2}' images/names; }
 AGN=$(ref agnhost); PAUSE=$(ref pause); BB=$(ref busybox)
-pack() { # archive reference rootdir entrypoint-json cmd-json
-python3 - "$@" <<'P'
-import sys,tarfile,io,json,hashlib
-out,ref,root,ep,cmd=sys.argv[1:6]
-buf=io.BytesIO()
-def own(t): t.uid=t.gid=0; t.uname=t.gname=''; t.mtime=0; return t
-with tarfile.open(fileobj=buf,mode='w') as t: t.add(root,arcname='.',filter=own)
-layer=buf.getvalue(); d=hashlib.sha256(layer).hexdigest()
-cfg=json.dumps({"architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Entrypoint":json.loads(ep) or None,"Cmd":json.loads(cmd) or None,"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["sha256:"+d]},"history":[{"created":"1970-01-01T00:00:00Z"}]}).encode()
-c=hashlib.sha256(cfg).hexdigest()
-with tarfile.open(out,'w') as t:
-    for n,b in ((c+'.json',cfg),(d+'.tar',layer),('manifest.json',json.dumps([{"Config":c+'.json',"RepoTags":[ref],"Layers":[d+'.tar']}]).encode())):
-        i=tarfile.TarInfo(n); i.size=len(b); t.addfile(i,io.BytesIO(b))
-P
-echo "$1 $2 $(stat -c %s $1)"
-}
+pack="$SCRIPTS/pack"
 R=images/root; rm -rf $R
 # pause: Kubernetes' own program
 mkdir -p $R/pause; gcc -Os -static -DVERSION=local -o $R/pause/pause "$SRC/build/pause/linux/pause.c"; strip $R/pause/pause
-pack images/pause.tar "$PAUSE" $R/pause '["/pause"]' '[]'
+"$pack" images/pause.tar "$PAUSE" $R/pause '["/pause"]' '[]'
 # agnhost, with busybox in place of the real image's Alpine userland
 mkdir -p $R/agnhost/{bin,etc,tmp,uploads,usr/bin}; cp "$BIN/agnhost" $R/agnhost/agnhost; ln -s agnhost $R/agnhost/agnhost-2
 cp "$SRC"/test/images/agnhost/porter/localhost.{crt,key} $R/agnhost/; chmod u+w $R/agnhost/localhost.*
@@ -45,7 +30,7 @@ dyn() { # program name-in-image
 # busybox's shell runs its own nc (which has no -u) whatever PATH says: dash instead
 rm -f $R/agnhost/bin/{nc,wget,sh,ash}
 dyn /bin/dash bin/sh; dyn /usr/bin/curl usr/bin/curl; dyn sysroot/bin/nc.openbsd usr/bin/nc
-pack images/agnhost.tar "$AGN" $R/agnhost '["/agnhost"]' '["pause"]'
+"$pack" images/agnhost.tar "$AGN" $R/agnhost '["/agnhost"]' '["pause"]'
 mkdir -p $R/busybox/{bin,etc,tmp}; bb $R/busybox
-pack images/busybox.tar "$BB" $R/busybox '[]' '["sh"]'
+"$pack" images/busybox.tar "$BB" $R/busybox '[]' '["sh"]'
 echo "$PAUSE" > images/pause.ref; echo "$AGN" > images/agnhost.ref; echo "$BB" > images/busybox.ref

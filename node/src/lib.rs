@@ -11,10 +11,11 @@
 //! is running, or about to be started again; killing calico-node stops its children without changing what is in the
 //! kernel.
 //!
-//! Left out: Kubernetes (node references, conditions, kubeadm's pod network), which comes with that datastore.
+//! Left out: Kubernetes' node condition and kubeadm's pod network.
 
 pub mod autodetect;
 pub mod cleanup;
+pub mod cni;
 pub mod environment;
 pub mod files;
 pub mod health;

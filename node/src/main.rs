@@ -12,7 +12,7 @@ use calico_node::environment::{Backend, Environment};
 use calico_node::health::{self, FelixHealth, Question, Watched};
 use calico_node::supervise::children::{self, Paths, beside};
 use calico_node::supervise::{ChildSpec, Supervised};
-use calico_node::{cleanup, startup};
+use calico_node::{cleanup, cni, startup};
 use clap::Parser;
 use confd::go_flags;
 use libcalico_api::CALICO_VERSION;
@@ -211,6 +211,8 @@ async fn node(
         .map(Supervised::start)
         .collect();
 
+    let keeper = cni::start();
+
     let aggregator = Arc::new(HealthAggregator::new());
     let bgp = environment.backend == Backend::Bird;
     let watched = Watched {
@@ -237,6 +239,9 @@ async fn node(
     drop(server);
     watcher.abort();
     later.abort();
+    if let Some(keeper) = keeper {
+        keeper.abort();
+    }
     // In the reverse order of their start. Felix last: policy is kept up to date to the end.
     let mut running = running;
     while let Some(child) = running.pop() {
