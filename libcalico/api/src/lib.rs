@@ -40,6 +40,7 @@ pub mod staged_kubernetes_network_policy;
 pub mod staged_network_policy;
 pub mod strict;
 pub mod tier;
+pub mod unknown;
 pub mod validation;
 pub mod workload_endpoint;
 

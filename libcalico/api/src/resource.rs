@@ -1,11 +1,13 @@
 //! The set of kinds: names, scope, and one enum that holds an object of any of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::meta::{API_VERSION, Object, ObjectMeta};
 use crate::strict::UnknownOrBadField;
+use crate::unknown::{self, Unknown};
 use crate::validation::{Checked, Findings, Invalid, check_metadata};
 
 /// JSON that is not an object of its kind.
@@ -76,6 +78,16 @@ macro_rules! kinds {
                 match self { $(Self::$kind(o) => &mut o.metadata),* }
             }
 
+            /// Fields that the object was read with and this version does not know.
+            #[must_use]
+            pub fn unknown(&self) -> Option<&Arc<Unknown>> {
+                match self { $(Self::$kind(o) => o.unknown.as_ref()),* }
+            }
+
+            fn unknown_mut(&mut self) -> &mut Option<Arc<Unknown>> {
+                match self { $(Self::$kind(o) => &mut o.unknown),* }
+            }
+
             /// Lists what is wrong with the object: names, ranges, and rules between its fields.
             pub fn validate(&self) -> Result<(), Vec<Invalid>> {
                 let mut e = Findings::default();
@@ -105,7 +117,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads an object of a known kind. Unknown fields are ignored here; strict reading is the caller's.
+            /// Reads an object of a known kind. Unknown fields are kept aside here; strict reading is the caller's.
             pub fn from_json(kind: Kind, json: &[u8]) -> Result<Self, ResourceError> {
                 match kind { $(Kind::$kind => Ok(Self::$kind(Box::new(decode(kind, json)?)))),* }
             }
@@ -190,12 +202,40 @@ impl fmt::Display for Kind {
 }
 
 impl Resource {
-    /// The JSON that is stored: type first, no resourceVersion.
+    /// The JSON that is stored: type first, no resourceVersion, and what a newer version wrote into the object.
     #[must_use]
     pub fn to_stored_json(&self) -> Vec<u8> {
         let mut copy = self.clone();
         copy.metadata_mut().resource_version.clear();
-        serde_json::to_vec(&copy).unwrap_or_default()
+        if copy.unknown().is_none() {
+            return serde_json::to_vec(&copy).unwrap_or_default();
+        }
+        serde_json::to_vec(&copy.to_value()).unwrap_or_default()
+    }
+
+    /// The object as JSON, with what a newer version wrote into it.
+    #[must_use]
+    pub fn to_value(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(unknown) = self.unknown() {
+            let raw = unknown.raw().to_string();
+            let known = Self::from_json(self.kind(), raw.as_bytes()).and_then(|r| {
+                serde_json::to_value(&r).map_err(|_| ResourceError::UnknownKind(self.kind().to_string()))
+            });
+            let known = known.unwrap_or_default();
+            for path in unknown.put_back(&known, &mut value) {
+                let name = &self.metadata().name;
+                tracing::warn!(kind = %self.kind(), name, path, "fields of a newer version are lost with what they belonged to");
+            }
+        }
+        value
+    }
+
+    /// Takes over the unknown fields of the stored object that this one replaces, unless it came with its own.
+    pub fn keep_unknown(&mut self, stored: &Self) {
+        if self.unknown().is_none() {
+            *self.unknown_mut() = stored.unknown().cloned();
+        }
     }
 }
 
@@ -208,14 +248,9 @@ fn decode<S, T>(kind: Kind, json: &[u8]) -> Result<Object<S, T>, ResourceError>
 where
     Object<S, T>: for<'de> serde::Deserialize<'de>,
 {
-    let mut de = serde_json::Deserializer::from_slice(json);
-    let mut object: Object<S, T> =
-        serde_path_to_error::deserialize(&mut de).map_err(|e| ResourceError::Field {
-            kind,
-            name: name_of(json),
-            path: e.path().to_string(),
-            reason: e.inner().to_string(),
-        })?;
+    let (mut object, unknown): (Object<S, T>, _) = unknown::decode(json)
+        .map_err(|e| ResourceError::Field { kind, name: name_of(json), path: e.path, reason: e.reason })?;
+    object.unknown = unknown;
     set_type_meta(kind, &mut object);
     Ok(object)
 }

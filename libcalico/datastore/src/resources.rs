@@ -4,7 +4,8 @@
 //! valid; `uid` and `creationTimestamp` are given once, on creation, and stay; `metadata.resourceVersion` is the
 //! stored revision, and where the caller sets it the write happens only if it still is. Policies are stored with the
 //! tier label and the metadata annotation, workload endpoints with the namespace and orchestrator labels that
-//! upstream's clients store; the annotation is taken off again on reads.
+//! upstream's clients store; the annotation is taken off again on reads. What a newer version wrote into an object
+//! stays in it when it is replaced.
 
 use std::sync::Arc;
 
@@ -58,6 +59,9 @@ pub async fn replace(store: &dyn Datastore, mut resource: Resource) -> Result<Re
     loop {
         let (identity, current) = identity(store, &key).await?;
         let mut next = resource.clone();
+        if let Some(stored) = &identity.stored {
+            next.keep_unknown(stored);
+        }
         identity.keep(next.metadata_mut());
         let revision = if stated.is_empty() { current } else { stated.clone() };
         match store.update(KeyValue { key: key.clone(), value: for_storage(next), revision }).await {
@@ -136,6 +140,7 @@ fn birth(meta: &mut ObjectMeta) {
 struct Identity {
     uid: String,
     creation_timestamp: Option<String>,
+    stored: Option<Arc<Resource>>,
 }
 
 impl Identity {
@@ -150,15 +155,14 @@ impl Identity {
 async fn identity(store: &dyn Datastore, key: &Key) -> Result<(Identity, Revision)> {
     match store.get(key).await {
         Ok(kv) => {
-            let revision = kv.revision.clone();
-            let meta = match &kv.value {
-                Value::Resource(r) => r.metadata().clone(),
-                _ => ObjectMeta::default(),
-            };
-            Ok((Identity { uid: meta.uid, creation_timestamp: meta.creation_timestamp }, revision))
+            let (revision, stored) = (kv.revision.clone(), resource_of(kv)?);
+            let meta = stored.metadata();
+            let (uid, creation_timestamp) = (meta.uid.clone(), meta.creation_timestamp.clone());
+            Ok((Identity { uid, creation_timestamp, stored: Some(stored) }, revision))
         }
         Err(DatastoreError::Malformed(_)) => {
-            Ok((Identity { uid: String::new(), creation_timestamp: None }, Revision::default()))
+            let nobody = Identity { uid: String::new(), creation_timestamp: None, stored: None };
+            Ok((nobody, Revision::default()))
         }
         Err(e) => Err(e),
     }
@@ -193,12 +197,14 @@ fn for_storage(mut resource: Resource) -> Value {
 }
 
 fn into_resource(kv: KeyValue) -> Result<Resource> {
+    let mut r = Arc::unwrap_or_clone(resource_of(kv)?);
+    r.metadata_mut().annotations.remove(METADATA_ANNOTATION);
+    Ok(r)
+}
+
+fn resource_of(kv: KeyValue) -> Result<Arc<Resource>> {
     match kv.value {
-        Value::Resource(r) => {
-            let mut r = Arc::unwrap_or_clone(r);
-            r.metadata_mut().annotations.remove(METADATA_ANNOTATION);
-            Ok(r)
-        }
+        Value::Resource(r) => Ok(r),
         _ => Err(DatastoreError::Other { key: kv.key.path(), reason: "is not an API object".to_owned() }),
     }
 }
@@ -246,6 +252,30 @@ mod tests {
         let read = get(&store, Kind::NetworkPolicy, "default", "np").await.unwrap();
         assert!(read.metadata().annotations.is_empty());
         assert_eq!(read.metadata().resource_version, store.revision().0);
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_version_wrote_stays_through_replace_and_through_read_and_write() {
+        let store = MemoryDatastore::new();
+        create(&store, policy("np", 1)).await.unwrap();
+        let path = "/calico/resources/v3/projectcalico.org/networkpolicies/default/np";
+        let stored = || String::from_utf8(store.dump()[path].clone()).unwrap();
+        let newer = stored().replace(r#""order":1"#, r#""order":1,"weight":{"x":[1]}"#);
+        store.put_raw(path, newer.as_bytes());
+        replace(&store, policy("np", 2)).await.unwrap();
+        assert!(
+            stored().contains(r#""weight":{"x":[1]}"#) && stored().contains(r#""order":2"#),
+            "{}",
+            stored()
+        );
+        let mut read = get(&store, Kind::NetworkPolicy, "default", "np").await.unwrap();
+        read.metadata_mut().labels.insert("a".into(), "b".into());
+        replace(&store, read).await.unwrap();
+        assert!(
+            stored().contains(r#""weight":{"x":[1]}"#) && stored().contains(r#""a":"b""#),
+            "{}",
+            stored()
+        );
     }
 
     #[tokio::test]

@@ -100,6 +100,19 @@ impl Form {
         self == Self::ClusterPolicy
     }
 
+    /// True for objects that others write often without a change that Calico reads.
+    pub fn busy(self) -> bool {
+        matches!(
+            self,
+            Self::Pod
+                | Self::Node
+                | Self::Namespace
+                | Self::ServiceAccount
+                | Self::Service
+                | Self::EndpointSlice
+        )
+    }
+
     /// True where Calico writes annotations of an object that Kubernetes owns.
     pub fn annotated(self) -> bool {
         matches!(self, Self::Pod | Self::Node)
@@ -144,7 +157,7 @@ pub fn collections(scope: &Scope) -> Vec<Collection> {
             forms.iter().map(|form| Collection { form: *form, namespace: namespace.clone() }).collect()
         }
         Scope::Blocks => all(Form::Block),
-        Scope::BlockAffinities { .. } => all(Form::Affinity),
+        Scope::BlockAffinities { .. } | Scope::VirtualAffinities { .. } => all(Form::Affinity),
         Scope::Handles => all(Form::Handle),
         Scope::IpamConfig => all(Form::IpamConfig),
         Scope::Services => all(Form::Service),
@@ -362,7 +375,7 @@ pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
         (_, Value::Block(b)) => calico("IPAMBlock", ipam::block_spec(b)),
         (_, Value::IpamConfig(c)) => calico("IPAMConfiguration", ipam::config_spec(c)),
         (_, Value::Resource(r)) => {
-            let mut object = json!(**r);
+            let mut object = r.to_value();
             if let Some(meta) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
                 let owned = [
                     "uid",
