@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::etcd::EtcdDatastore;
 use crate::kubernetes::{KubernetesConfig, KubernetesDatastore};
+use crate::pod_cidrs::PodCidrs;
 use crate::{Datastore, DatastoreError, Result};
 
 /// Where upstream's calicoctl looks for its configuration.
@@ -137,6 +138,8 @@ struct ConfigFileSpec {
     k8s_insecure_skip_tls_verify: Option<bool>,
     #[serde(rename = "k8sCurrentContext")]
     k8s_current_context: Option<String>,
+    #[serde(rename = "usePodCIDR")]
+    use_pod_cidr: Option<bool>,
     #[serde(rename = "k8sClientQPS")]
     k8s_client_qps: Option<f64>,
     #[serde(rename = "k8sClientBurst")]
@@ -189,6 +192,7 @@ impl ClientConfig {
             k8s_api_token: var("K8S_API_TOKEN"),
             k8s_insecure_skip_tls_verify: parse(&var, "K8S_INSECURE_SKIP_TLS_VERIFY", truth)?,
             k8s_current_context: var("K8S_CURRENT_CONTEXT"),
+            use_pod_cidr: parse(&var, "USE_POD_CIDR", truth)?,
             k8s_client_qps: parse(&var, "K8S_CLIENT_QPS", |t| t.parse().ok())?,
             k8s_client_burst: parse(&var, "K8S_CLIENT_BURST", |t| t.parse().ok())?,
         })
@@ -254,6 +258,7 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
         token: text(spec.k8s_api_token),
         insecure_skip_tls_verify: spec.k8s_insecure_skip_tls_verify.unwrap_or_default(),
         context: text(spec.k8s_current_context),
+        use_pod_cidr: spec.use_pod_cidr.unwrap_or_default(),
         qps: spec.k8s_client_qps.filter(|n| *n > 0.0).map(whole),
         burst: spec.k8s_client_burst.filter(|n| *n > 0),
     };
@@ -329,7 +334,13 @@ pub fn parse_endpoints(list: &str) -> Result<Vec<String>> {
 pub async fn connect(config: &ClientConfig) -> Result<Arc<dyn Datastore>> {
     match config.datastore_type {
         DatastoreType::EtcdV3 => Ok(Arc::new(EtcdDatastore::new(config.etcd.clone()))),
-        DatastoreType::Kubernetes => Ok(Arc::new(KubernetesDatastore::new(config.kubernetes.clone()))),
+        DatastoreType::Kubernetes => {
+            let store = KubernetesDatastore::new(config.kubernetes.clone());
+            if config.kubernetes.use_pod_cidr {
+                return Ok(Arc::new(PodCidrs::new(store)));
+            }
+            Ok(Arc::new(store))
+        }
     }
 }
 

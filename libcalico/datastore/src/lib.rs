@@ -6,6 +6,7 @@ pub mod config;
 pub mod etcd;
 pub mod kubernetes;
 pub mod memory;
+pub mod pod_cidrs;
 pub mod resources;
 pub mod scope;
 pub mod syncer;

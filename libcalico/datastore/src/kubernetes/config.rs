@@ -34,6 +34,8 @@ pub struct KubernetesConfig {
     pub insecure_skip_tls_verify: bool,
     /// The kubeconfig's context, instead of its current one.
     pub context: Option<String>,
+    /// Blocks are the nodes' pod networks (`spec.podCIDRs`), not IPAM's.
+    pub use_pod_cidr: bool,
     /// Most requests a second. None: no limit.
     pub qps: Option<u32>,
     /// Requests at once after a rest, where `qps` is set. None: upstream's 100.
