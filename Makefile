@@ -1,6 +1,6 @@
 # Every target runs exactly what CI runs. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help deps build check unit test e2e demo bench fuzz clean
+.PHONY: help deps build check unit test e2e k8s e2e-k8s demo bench fuzz clean
 
 CARGO ?= cargo
 # Seconds for each fuzz target.
@@ -29,6 +29,18 @@ unit: deps ## unit and integration tests of every crate but the laboratory's (ro
 e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
 	$(CARGO) build --workspace
 	$(CARGO) test --package e2e --no-fail-fast -- --test-threads=1
+
+k8s: deps ## Kubernetes, etcd, containerd and images for e2e-k8s: built once, outside the clone (Go 1.24 or newer)
+	e2e/k8s/build
+
+e2e-k8s: k8s ## a real Kubernetes cluster: all checks and the official suites; a failure leaves it up to look at (root)
+	$(CARGO) build --workspace
+	e2e/k8s/build e2e
+	e2e/k8s/cluster up
+	$(CARGO) test --package e2e --test k8s -- --long
+	e2e/k8s/cluster suite netpol
+	e2e/k8s/cluster suite signet
+	e2e/k8s/cluster down
 
 test: check unit e2e ## everything above: what CI runs
 
