@@ -17,17 +17,21 @@ pub enum PolicyCommand {
     /// Say whether traffic passes, and which tier, policy and rule decides
     #[command(
         after_help = "FROM and TO are NAMESPACE/POD, labels:KEY=VALUE[,KEY=VALUE]@NAMESPACE for a pod that does not \
-exist yet, an address, or `outside`. TO may have a port and a protocol: default/web:80/tcp, 10.0.0.7:53/udp, \
-[fd00::7]:80/tcp, default/web:icmp. Without a port the answer names the ports for which it holds.
+exist yet, host:HOSTENDPOINT for a host's own traffic, an address, or `outside`; TO may also be svc:NAMESPACE/SERVICE, \
+which means every pod behind it. TO may have a port and a protocol: default/web:80/tcp, 10.0.0.7:53/udp, [fd00::7]:80/tcp, \
+default/web:icmp. Without a port the answer names the ports for which it holds.
 
 Examples:
   calicoctl policy explain default/client default/web:80/tcp
   calicoctl policy explain labels:app=shop@prod prod/db:5432
+  calicoctl policy explain prod/shop svc:prod/db:5432
+  calicoctl policy explain outside host:node-a.eth0:22
   calicoctl policy explain outside default/web -o json
   calicoctl policy explain --all-pairs -n prod --port 80/tcp
 
-The answer is calculated as calico-felix does, from the datastore alone. Host endpoints, address translation and \
-established connections are not looked at."
+The answer is calculated as calico-felix does, from the datastore alone. Address translation other than a service's, \
+policy on forwarded traffic at a host's interface, what pods may do to their own node, and established connections are \
+not looked at."
     )]
     Explain(PolicyExplainArgs),
     /// Show between which pods traffic would change if files were applied

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{AnswerFormat, Global, PolicyDiffArgs};
 use crate::command::policy_explain::{parties, print_json, warn_unusable, worth_asking};
-use crate::policy::decide::{Answer, Half, Part, ask};
+use crate::policy::decide::{Answer, Detail, Half, Part, ask};
 use crate::policy::party::{Party, Traffic};
 use crate::policy::render;
 use crate::policy::world::{World, read};
@@ -78,9 +78,9 @@ pub fn compare(before: &mut World, after: &mut World) -> Result<Vec<Change>> {
         for to in new.iter().filter(|to| worth_asking(from, to)) {
             for protocol in PROTOCOLS {
                 let traffic = Traffic { protocol, port: None };
-                let then = ask(after, from, to, traffic)?;
+                let then = ask(after, from, to, traffic, Detail::Full)?;
                 let was = match (old.get(&from.name), old.get(&to.name)) {
-                    (Some(f), Some(t)) if worth_asking(f, t) => ask(before, f, t, traffic)?,
+                    (Some(f), Some(t)) if worth_asking(f, t) => ask(before, f, t, traffic, Detail::Verdict)?,
                     _ => Vec::new(),
                 };
                 for answer in &then {

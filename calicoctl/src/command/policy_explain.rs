@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cli::{AnswerFormat, Global, PolicyExplainArgs};
-use crate::policy::decide::{Answer, ask};
-use crate::policy::party::{Party, Traffic, find, parse, parse_destination};
+use crate::policy::decide::{Answer, Detail, ask};
+use crate::policy::party::{Named, Party, Traffic, at_address, find, parse, parse_destination};
 use crate::policy::render;
 use crate::policy::world::{World, read};
 use crate::{Error, Result, client};
@@ -24,8 +24,13 @@ pub async fn run(args: &PolicyExplainArgs, global: &Global) -> Result<()> {
         return all_pairs(&mut world, args, matrix_traffic);
     };
     let from = find(&mut world, from)?;
-    let to = find(&mut world, to)?;
-    let answers = ask(&mut world, &from, &to, traffic)?;
+    let answers = match to {
+        Named::Service { namespace, name } => to_service(&mut world, &from, &namespace, &name, traffic)?,
+        to => {
+            let to = find(&mut world, to)?;
+            ask(&mut world, &from, &to, traffic, Detail::Full)?
+        }
+    };
     match args.output {
         AnswerFormat::Json => print_json(&answers),
         AnswerFormat::Text => {
@@ -33,6 +38,27 @@ pub async fn run(args: &PolicyExplainArgs, global: &Global) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Answers for everything behind a service: its address is translated before policy is asked.
+fn to_service(
+    world: &mut World,
+    from: &Party,
+    namespace: &str,
+    name: &str,
+    traffic: Traffic,
+) -> Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for backend in world.backends(namespace, name, traffic)? {
+        let mut to = at_address(world, backend.addr);
+        to.name = format!("svc:{namespace}/{name} at {}", to.name);
+        let traffic = Traffic { port: Some(backend.port), ..traffic };
+        // A backend of a family that the source does not have is never chosen for it.
+        if from.addresses.iter().any(|a| a.is_ipv4() == backend.addr.is_ipv4()) {
+            answers.extend(ask(world, from, &to, traffic, Detail::Full)?);
+        }
+    }
+    Ok(answers)
 }
 
 /// Says on standard error which objects count as absent because Felix cannot use them.
@@ -68,6 +94,7 @@ pub fn worth_asking(from: &Party, to: &Party) -> bool {
 
 fn all_pairs(world: &mut World, args: &PolicyExplainArgs, traffic: Traffic) -> Result<()> {
     let parties = parties(world, args.namespace.as_deref());
+    let detail = if args.output == AnswerFormat::Json { Detail::Full } else { Detail::Verdict };
     let mut answers: Vec<Answer> = Vec::new();
     let mut cells = Vec::new();
     for from in &parties {
@@ -77,14 +104,16 @@ fn all_pairs(world: &mut World, args: &PolicyExplainArgs, traffic: Traffic) -> R
                 row.push("-".to_owned());
                 continue;
             }
-            let found = ask(world, from, to, traffic)?;
+            let found = ask(world, from, to, traffic, detail)?;
             let mut texts: Vec<String> = found.iter().map(|a| render::cell(&a.parts)).collect();
             texts.dedup();
             row.push(match texts.as_slice() {
                 [v4, v6] => format!("{v4} (IPv6: {v6})"),
                 _ => texts.concat(),
             });
-            answers.extend(found);
+            if detail == Detail::Full {
+                answers.extend(found);
+            }
         }
         cells.push(row);
     }

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 
-use felix_calc::explain::{self, Decision, Direction, Packet, matches};
+use felix_calc::explain::{self, Decision, Direction, Packet, Verdict, matches};
 use felix_calc::mirror::Mirror;
 use felix_message::{
     Action, IpSetId, IpSetMember, Rule, Side, TierDefaultAction, TierInfo, WorkloadEndpoint,
 };
-use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use libcalico_api::felix_configuration::FailsafePort;
+use libcalico_model::key::{PolicyKey, PolicyKind};
+use libcalico_model::kubernetes::network_policy;
+use libcalico_net::cidr::parse_network;
 use serde::Serialize;
 
 use crate::policy::party::{Party, Traffic};
 use crate::policy::rule_text;
-use crate::policy::world::World;
+use crate::policy::world::{Calculated, EndKey, World};
 use crate::{Error, Result};
 
 /// Source port of a new connection: of those that systems give out, and in no rule by chance.
@@ -81,14 +82,31 @@ pub struct Step {
     pub outcome: String,
 }
 
+/// How much of an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What decides, and every step.
+    Full,
+    /// Which ports pass: for matrices.
+    Verdict,
+}
+
 /// Answers for every address family that both ends have.
-pub fn ask(world: &mut World, from: &Party, to: &Party, traffic: Traffic) -> Result<Vec<Answer>> {
+pub fn ask(
+    world: &mut World,
+    from: &Party,
+    to: &Party,
+    traffic: Traffic,
+    detail: Detail,
+) -> Result<Vec<Answer>> {
+    let calculated = |world: &mut World, key: Option<&EndKey>| key.map(|k| world.calculated(k)).transpose();
+    let ends = [calculated(world, from.endpoint.as_ref())?, calculated(world, to.endpoint.as_ref())?];
     let mut answers = Vec::new();
     for v4 in [true, false] {
         let of = |p: &Party| p.addresses.iter().copied().find(|a| a.is_ipv4() == v4);
         let (Some(src), Some(dst)) = (of(from), of(to)) else { continue };
-        let ends = Ends { src, dst, traffic };
-        let parts = parts(world, from.endpoint.as_ref(), to.endpoint.as_ref(), ends)?;
+        let question = Ends { src, dst, traffic };
+        let parts = parts(world, &ends, question, detail);
         answers.push(Answer {
             from: from.name.clone(),
             from_address: src,
@@ -127,30 +145,19 @@ impl Ends {
     }
 }
 
-/// An endpoint and what its node's Felix makes of it.
-type Calculated = (WorkloadEndpointKey, Rc<Mirror>, Arc<WorkloadEndpoint>);
-
-fn parts(
-    world: &mut World,
-    from: Option<&WorkloadEndpointKey>,
-    to: Option<&WorkloadEndpointKey>,
-    ends: Ends,
-) -> Result<Vec<Part>> {
-    let calculated = |world: &mut World, key: Option<&WorkloadEndpointKey>| match key {
-        Some(key) => world.calculated(key).map(|(m, e)| Some((key.clone(), m, e))),
-        None => Ok(None),
-    };
-    let (egress, ingress) = (calculated(world, from)?, calculated(world, to)?);
-    let mut starts = BTreeSet::new();
-    for (dir, end) in [(Direction::Egress, &egress), (Direction::Ingress, &ingress)] {
-        if let Some((_, mirror, endpoint)) = end {
-            boundaries(mirror, endpoint, dir, ends.dst, &mut starts);
-        }
-    }
-    let ranges: Vec<(u16, u16)> = match (ends.traffic.has_ports(), ends.traffic.port) {
+fn parts(world: &World, ends: &[Option<Calculated>; 2], question: Ends, detail: Detail) -> Vec<Part> {
+    let directions = [Direction::Egress, Direction::Ingress];
+    let traffic = question.traffic;
+    let ranges: Vec<(u16, u16)> = match (traffic.has_ports(), traffic.port) {
         (false, _) => vec![(0, 0)],
         (true, Some(port)) => vec![(port, port)],
         (true, None) => {
+            let mut starts = BTreeSet::new();
+            for (dir, end) in directions.iter().zip(ends) {
+                if let Some(end) = end {
+                    boundaries(end, *dir, question.dst, &mut starts);
+                }
+            }
             // Port 0 cannot be asked for.
             starts.retain(|s| *s > 1);
             let firsts: Vec<u16> = std::iter::once(1).chain(starts).collect();
@@ -160,52 +167,122 @@ fn parts(
     };
     let mut parts: Vec<Part> = Vec::new();
     for (first, last) in ranges {
-        let packet = ends.packet(first);
-        let half = |dir, end: &Option<Calculated>| {
-            end.as_ref().map(|(key, mirror, endpoint)| half(world, key, mirror, endpoint, dir, &packet))
+        let packet = question.packet(first);
+        let part = match detail {
+            Detail::Full => {
+                let mut halves = directions
+                    .iter()
+                    .zip(ends)
+                    .map(|(dir, end)| end.as_ref().map(|end| half(world, end, *dir, &packet)));
+                let (egress, ingress) = (halves.next().flatten(), halves.next().flatten());
+                let allowed = [&egress, &ingress].into_iter().flatten().all(|h| h.allowed);
+                Part { ports: None, allowed, egress, ingress }
+            }
+            Detail::Verdict => {
+                let mut present = directions.iter().zip(ends).filter_map(|(d, e)| Some((d, e.as_ref()?)));
+                let allowed = present.all(|(dir, end)| deciding(end, *dir, &packet).allowed());
+                Part { ports: None, allowed, egress: None, ingress: None }
+            }
         };
-        let (egress, ingress) = (half(Direction::Egress, &egress), half(Direction::Ingress, &ingress));
-        let allowed = [&egress, &ingress].into_iter().flatten().all(|h| h.allowed);
-        let ports = ends.traffic.has_ports().then_some((first, last));
+        let ports = traffic.has_ports().then_some((first, last));
         match parts.last_mut() {
-            Some(p) if p.egress == egress && p.ingress == ingress => {
+            Some(p) if (p.allowed, &p.egress, &p.ingress) == (part.allowed, &part.egress, &part.ingress) => {
                 p.ports = p.ports.map(|(f, _)| (f, last));
             }
-            _ => parts.push(Part { ports, allowed, egress, ingress }),
+            _ => parts.push(Part { ports, ..part }),
         }
     }
-    Ok(parts)
+    parts
 }
 
-/// First ports of ranges within which no rule of the endpoint tells ports apart.
-fn boundaries(
-    mirror: &Mirror,
-    endpoint: &WorkloadEndpoint,
-    dir: Direction,
-    dst: IpAddr,
-    starts: &mut BTreeSet<u16>,
-) {
+/// What decides at an end.
+enum Deciding<'a> {
+    /// A port that policy does not close.
+    Failsafe,
+    /// The lists of one stage.
+    Lists(&'a WorkloadEndpoint, Verdict),
+}
+
+impl Deciding<'_> {
+    fn allowed(&self) -> bool {
+        match self {
+            Self::Failsafe => true,
+            Self::Lists(_, verdict) => verdict.allowed,
+        }
+    }
+}
+
+/// At a host's interface: failsafe ports, untracked policy, policy before address translation (which only denies),
+/// then what every endpoint has.
+fn deciding<'a>(end: &'a Calculated, dir: Direction, packet: &Packet) -> Deciding<'a> {
+    let judged = |lists: &'a WorkloadEndpoint| explain::workload(&end.mirror, lists, dir, packet);
+    if let Some(host) = &end.host {
+        let inbound = dir == Direction::Ingress;
+        let far = if inbound { packet.src } else { packet.dst };
+        let ports = if inbound { &host.failsafe[0] } else { &host.failsafe[1] };
+        if ports.iter().any(|p| opens(p, far, packet)) {
+            return Deciding::Failsafe;
+        }
+        // A list that decides nothing ends without a profile; the end of a tier decides nothing here.
+        let by_rule = |v: &Verdict| matches!(v.decision, Decision::PolicyRule { .. });
+        let untracked = judged(&host.untracked);
+        if by_rule(&untracked) {
+            return Deciding::Lists(&host.untracked, untracked);
+        }
+        let before = judged(&host.pre_dnat);
+        if inbound && by_rule(&before) && !before.allowed {
+            return Deciding::Lists(&host.pre_dnat, before);
+        }
+    }
+    Deciding::Lists(&end.endpoint, judged(&end.endpoint))
+}
+
+fn opens(p: &FailsafePort, far: IpAddr, packet: &Packet) -> bool {
+    let protocol = match p.protocol.as_deref().unwrap_or("TCP").to_ascii_uppercase().as_str() {
+        "UDP" => 17,
+        "SCTP" => 132,
+        _ => 6,
+    };
+    let net = p.net.as_deref().filter(|n| !n.is_empty());
+    let near = net.is_none_or(|n| parse_network(n).is_ok_and(|n| n.contains(&far)));
+    packet.protocol == protocol && p.port == Some(i32::from(packet.dst_port)) && near
+}
+
+/// First ports of ranges within which nothing at the end tells ports apart.
+fn boundaries(end: &Calculated, dir: Direction, dst: IpAddr, starts: &mut BTreeSet<u16>) {
     let mut add = |first: u16, last: u16| {
         starts.insert(first);
         starts.extend(last.checked_add(1));
     };
-    let of = |inbound: &'_ Vec<Rule>, outbound: &'_ Vec<Rule>| -> Vec<Rule> {
-        if dir == Direction::Ingress { inbound.clone() } else { outbound.clone() }
-    };
-    let keys = endpoint.tiers.iter().flat_map(|t| policies(t, dir));
-    let rules = keys.filter_map(|k| mirror.policies.get(k)).flat_map(|p| of(&p.inbound, &p.outbound));
-    let profiles = endpoint.profiles.iter().filter_map(|p| mirror.profiles.get(p));
-    let rules = rules.chain(profiles.flat_map(|p| of(&p.inbound, &p.outbound)));
-    for rule in rules {
-        let side: &Side = &rule.dst;
-        for r in side.ports.iter().chain(&side.not_ports) {
-            add(r.first, r.last);
-        }
-        let sets = side.ip_port_sets.iter().chain(&side.named_port_sets).chain(&side.not_named_port_sets);
-        for id in sets {
-            for port in ports_of(mirror, id, dst) {
+    let mirror = &*end.mirror;
+    let pick = |inbound: &'_ [Rule], outbound: &'_ [Rule], add: &mut dyn FnMut(u16, u16)| {
+        for rule in if dir == Direction::Ingress { inbound } else { outbound } {
+            let side: &Side = &rule.dst;
+            for r in side.ports.iter().chain(&side.not_ports) {
+                add(r.first, r.last);
+            }
+            let sets = side.ip_port_sets.iter().chain(&side.named_port_sets).chain(&side.not_named_port_sets);
+            for port in sets.flat_map(|id| ports_of(mirror, id, dst)) {
                 add(port, port);
             }
+        }
+    };
+    let mut lists = vec![&*end.endpoint];
+    if let Some(host) = &end.host {
+        lists.extend([&*host.untracked, &*host.pre_dnat]);
+        let ports = if dir == Direction::Ingress { &host.failsafe[0] } else { &host.failsafe[1] };
+        for port in ports.iter().filter_map(|p| u16::try_from(p.port?).ok()) {
+            add(port, port);
+        }
+    }
+    for endpoint in lists {
+        for key in endpoint.tiers.iter().flat_map(|t| policies(t, dir)) {
+            if let Some(p) = mirror.policies.get(key) {
+                pick(&p.inbound, &p.outbound, &mut add);
+            }
+        }
+        for profile in endpoint.profiles.iter().filter_map(|p| mirror.profiles.get(p)) {
+            pick(&profile.inbound, &profile.outbound, &mut add);
         }
     }
 }
@@ -222,25 +299,27 @@ fn policies(tier: &TierInfo, dir: Direction) -> &[PolicyKey] {
     if dir == Direction::Ingress { &tier.ingress } else { &tier.egress }
 }
 
-fn half(
-    world: &World,
-    key: &WorkloadEndpointKey,
-    mirror: &Mirror,
-    endpoint: &WorkloadEndpoint,
-    dir: Direction,
-    packet: &Packet,
-) -> Half {
-    let verdict = explain::workload(mirror, endpoint, dir, packet);
+fn half(world: &World, end: &Calculated, dir: Direction, packet: &Packet) -> Half {
+    let deciding = deciding(end, dir, packet);
+    let mirror = &*end.mirror;
     let mut half = Half {
-        endpoint: key.workload.clone(),
-        node: key.host.clone(),
-        allowed: verdict.allowed,
+        endpoint: end.name.clone(),
+        node: end.node.clone(),
+        allowed: deciding.allowed(),
         decided_by: String::new(),
         tier: None,
         policy: None,
         rule: None,
-        steps: steps(world, mirror, endpoint, dir, packet),
+        steps: Vec::new(),
     };
+    let (endpoint, verdict) = match &deciding {
+        Deciding::Failsafe => {
+            half.decided_by = "a failsafe port, which no policy closes".to_owned();
+            return half;
+        }
+        Deciding::Lists(endpoint, verdict) => (*endpoint, verdict),
+    };
+    half.steps = steps(world, mirror, endpoint, dir, packet);
     half.decided_by = match &verdict.decision {
         Decision::Inactive => "the endpoint is not active".to_owned(),
         Decision::PolicyRule { policy, rule } => {
@@ -274,7 +353,19 @@ fn in_brackets(text: &str) -> String {
 #[must_use]
 pub fn policy_name(key: &PolicyKey) -> String {
     let slash = if key.namespace.is_empty() { "" } else { "/" };
-    format!("{} {}{slash}{}", key.kind.name(), key.namespace, key.name)
+    // People know Kubernetes' kinds by their own names.
+    let kind = match key.kind {
+        PolicyKind::KubernetesClusterNetworkPolicy => "ClusterNetworkPolicy",
+        PolicyKind::KubernetesNetworkPolicy => "Kubernetes NetworkPolicy",
+        other => other.name(),
+    };
+    let name = match key.name.strip_prefix(network_policy::NAME_PREFIX) {
+        Some(own) if key.kind == PolicyKind::NetworkPolicy => {
+            return format!("Kubernetes NetworkPolicy {}{slash}{own}", key.namespace);
+        }
+        _ => &key.name,
+    };
+    format!("{kind} {}{slash}{name}", key.namespace)
 }
 
 /// What a list of rules says of a packet.

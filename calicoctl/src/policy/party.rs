@@ -1,13 +1,12 @@
-//! The words for the two ends of a question: `NAMESPACE/POD`, `labels:K=V@NAMESPACE`, an address, `outside`; and
-//! for the destination a port and a protocol.
+//! The words for the two ends of a question: `NAMESPACE/POD`, `labels:K=V@NAMESPACE`, `host:HOSTENDPOINT`, an address,
+//! `outside`; and for the destination `svc:NAMESPACE/SERVICE`, a port and a protocol.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use libcalico_api::num_or_string::Protocol;
-use libcalico_model::key::WorkloadEndpointKey;
 
-use crate::policy::world::{OUTSIDE, World};
+use crate::policy::world::{EndKey, HostInterface, OUTSIDE, World};
 use crate::{Error, Result};
 
 const TCP: u8 = 6;
@@ -17,8 +16,21 @@ const ICMPV6: u8 = 58;
 /// An end as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
-    Pod { namespace: String, name: String },
-    Imagined { namespace: String, labels: BTreeMap<String, String> },
+    Pod {
+        namespace: String,
+        name: String,
+    },
+    Imagined {
+        namespace: String,
+        labels: BTreeMap<String, String>,
+    },
+    /// A HostEndpoint by its name.
+    Host(String),
+    /// A Service of Kubernetes.
+    Service {
+        namespace: String,
+        name: String,
+    },
     Address(IpAddr),
     Outside,
 }
@@ -107,7 +119,7 @@ impl Traffic {
 
 /// Reads FROM.
 pub fn parse(text: &str) -> Result<Named> {
-    let hint = "write NAMESPACE/POD, labels:KEY=VALUE@NAMESPACE, an address or `outside`";
+    let hint = "write NAMESPACE/POD, labels:KEY=VALUE@NAMESPACE, host:HOSTENDPOINT, svc:NAMESPACE/SERVICE, an address or `outside`";
     let wrong = |what: &str| Error::Usage(format!("{text:?}: {what}; {hint}"));
     if text == "outside" {
         return Ok(Named::Outside);
@@ -120,6 +132,19 @@ pub fn parse(text: &str) -> Result<Named> {
             labels.insert(key.to_owned(), value.to_owned());
         }
         return Ok(Named::Imagined { namespace: namespace.to_owned(), labels });
+    }
+    match text.strip_prefix("host:") {
+        Some("") => return Err(wrong("no HostEndpoint is named")),
+        Some(name) => return Ok(Named::Host(name.to_owned())),
+        None => {}
+    }
+    if let Some(rest) = text.strip_prefix("svc:") {
+        return match rest.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Named::Service { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(wrong("not a service")),
+        };
     }
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     if let Ok(addr) = bare.parse() {
@@ -139,7 +164,8 @@ pub fn parse_destination(text: &str) -> Result<(Named, Traffic)> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok((parse(text)?, Traffic::default()));
     }
-    let skip = if text.starts_with("labels:") { "labels:".len() } else { 0 };
+    let words = ["labels:", "host:", "svc:"];
+    let skip = words.iter().find(|w| text.starts_with(**w)).map_or(0, |w| w.len());
     let tail = text.get(skip..).unwrap_or_default();
     match tail.rsplit_once(':') {
         Some((head, traffic)) if !traffic.ends_with(']') => {
@@ -155,8 +181,8 @@ pub fn parse_destination(text: &str) -> Result<(Named, Traffic)> {
 pub struct Party {
     /// `NAMESPACE/POD`, the address, or `outside`.
     pub name: String,
-    /// None: not a workload of this cluster.
-    pub endpoint: Option<WorkloadEndpointKey>,
+    /// None: no end of this cluster's that policy applies to.
+    pub endpoint: Option<EndKey>,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -170,7 +196,15 @@ impl Party {
     /// An endpoint of the world.
     #[must_use]
     pub fn of(e: &crate::policy::world::Endpoint) -> Self {
-        Self { name: e.name.clone(), endpoint: Some(e.key.clone()), addresses: e.addresses.clone() }
+        let endpoint = Some(EndKey::Workload(e.key.clone()));
+        Self { name: e.name.clone(), endpoint, addresses: e.addresses.clone() }
+    }
+
+    /// A host's interface.
+    #[must_use]
+    pub fn of_host(h: &HostInterface) -> Self {
+        let endpoint = Some(EndKey::Host { node: h.node.clone(), name: h.name.clone() });
+        Self { name: format!("host:{}", h.name), endpoint, addresses: h.addresses.clone() }
     }
 }
 
@@ -178,10 +212,22 @@ impl Party {
 pub fn find(world: &mut World, named: Named) -> Result<Party> {
     match named {
         Named::Outside => Ok(Party::outside()),
-        Named::Address(addr) => Ok(world.endpoint_at(addr).map_or_else(
-            || Party { name: addr.to_string(), endpoint: None, addresses: vec![addr] },
-            |e| Party { addresses: vec![addr], ..Party::of(e) },
-        )),
+        Named::Address(addr) => Ok(at_address(world, addr)),
+        Named::Host(name) => {
+            let hint = "`calicoctl get hostendpoints` lists what there is";
+            let found = world.hosts.get(&name).map(Party::of_host);
+            let found =
+                found.ok_or_else(|| Error::Usage(format!("there is no host endpoint {name}; {hint}")))?;
+            if found.addresses.is_empty() {
+                return Err(Error::Usage(format!(
+                    "host endpoint {name} names no expectedIPs and its node has no address; name the end by an address"
+                )));
+            }
+            Ok(found)
+        }
+        Named::Service { namespace, name } => Err(Error::Usage(format!(
+            "svc:{namespace}/{name}: a service can be where traffic goes to, not where it comes from"
+        ))),
         Named::Pod { namespace, name } => {
             let full = format!("{namespace}/{name}");
             let mut found = world.endpoints.values().filter(|e| e.name == full);
@@ -201,9 +247,17 @@ pub fn find(world: &mut World, named: Named) -> Result<Party> {
             let name = format!("labels:{}@{namespace}", shown.join(","));
             let key = world.imagine(&namespace, labels);
             let addresses = world.endpoints.get(&key).map(|e| e.addresses.clone()).unwrap_or_default();
-            Ok(Party { name, endpoint: Some(key), addresses })
+            Ok(Party { name, endpoint: Some(EndKey::Workload(key)), addresses })
         }
     }
+}
+
+/// Whoever has an address.
+#[must_use]
+pub fn at_address(world: &World, addr: IpAddr) -> Party {
+    let own = world.endpoint_at(addr).map(Party::of).or_else(|| world.host_at(addr).map(Party::of_host));
+    let own = own.unwrap_or_else(|| Party { name: addr.to_string(), endpoint: None, addresses: Vec::new() });
+    Party { addresses: vec![addr], ..own }
 }
 
 #[cfg(test)]
@@ -229,9 +283,20 @@ mod tests {
         assert_eq!(to("labels:app=x,b=y@prod:80/tcp"), (imagined.clone(), traffic(6, Some(80))));
         assert_eq!(parse("labels:app=x,b=y@prod").unwrap(), imagined);
         assert_eq!(parse("outside").unwrap(), Named::Outside);
-        for wrong in
-            ["", "web", "a/", "labels:x@ns", "default/web:http", "default/web:80/icmp", "default/web:99999"]
-        {
+        assert_eq!(to("host:node-a.eth0:22"), (Named::Host("node-a.eth0".to_owned()), traffic(6, Some(22))));
+        let service = Named::Service { namespace: "prod".to_owned(), name: "db".to_owned() };
+        assert_eq!(to("svc:prod/db:5432/tcp"), (service, traffic(6, Some(5432))));
+        for wrong in [
+            "",
+            "web",
+            "a/",
+            "host:",
+            "svc:db",
+            "labels:x@ns",
+            "default/web:http",
+            "default/web:80/icmp",
+            "default/web:99999",
+        ] {
             assert!(parse_destination(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use felix_calc::mirror::Mirror;
 use felix_calc::{CalcGraph, Config};
-use felix_message::WorkloadEndpoint;
+use felix_message::{TierInfo, WorkloadEndpoint};
+use libcalico_api::felix_configuration::FailsafePort;
 use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL};
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::syncer::{Converter as _, FelixConverter, felix_scopes};
 use libcalico_datastore::{Datastore, Found, Read, resources};
-use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
+use libcalico_model::key::{PolicyKey, PolicyKind, WorkloadEndpointKey};
 use libcalico_model::{Key, KeyValue, Revision, SyncStatus, Update, Value, backend};
 use libcalico_net::cidr::{Family, IpNet, from_u128, to_u128};
 
+use crate::policy::party::Traffic;
 use crate::{Error, Result};
 
 /// Outside every cluster: addresses kept for documentation (RFC 5737, RFC 3849).
@@ -35,11 +37,34 @@ pub struct Endpoint {
     pub profiles: Vec<String>,
 }
 
+/// A host's own interface.
+#[derive(Clone, Debug)]
+pub struct HostInterface {
+    /// Name of the HostEndpoint.
+    pub name: String,
+    pub node: String,
+    /// Those it is expected to have; the node's where it names none.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// An end of traffic that policy applies to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndKey {
+    Workload(WorkloadEndpointKey),
+    /// Node and name of a HostEndpoint.
+    Host {
+        node: String,
+        name: String,
+    },
+}
+
 /// See the module's text.
 pub struct World {
     objects: BTreeMap<Key, KeyValue>,
     updates: Vec<Update>,
     pub endpoints: BTreeMap<WorkloadEndpointKey, Endpoint>,
+    /// By name.
+    pub hosts: BTreeMap<String, HostInterface>,
     /// Objects that Felix cannot use, and why: they count as absent.
     pub unusable: Vec<String>,
     mirrors: BTreeMap<String, Rc<Mirror>>,
@@ -64,6 +89,7 @@ impl World {
             objects: objects.into_iter().map(|kv| (kv.key.clone(), kv)).collect(),
             updates: Vec::new(),
             endpoints: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             unusable: Vec::new(),
             mirrors: BTreeMap::new(),
             imagined: 0,
@@ -76,6 +102,7 @@ impl World {
                 Ok(outputs) => {
                     for (key, value) in outputs {
                         note_endpoint(&mut world.endpoints, kv, &key, &value);
+                        note_host(&mut world.hosts, &key, &value);
                         let revision = kv.revision.clone();
                         world.updates.push(Update { key, value: Some(value), revision });
                     }
@@ -83,6 +110,7 @@ impl World {
                 Err(reason) => world.unusable.push(format!("{}: {reason}", subject(&kv.key))),
             }
         }
+        world.fill_host_addresses();
         world
     }
 
@@ -111,6 +139,13 @@ impl World {
     /// The stored policy that a key of the calculation stands for.
     #[must_use]
     pub fn policy(&self, key: &PolicyKey) -> Option<&Resource> {
+        if key.kind == PolicyKind::KubernetesClusterNetworkPolicy {
+            let kv = self.objects.get(&Key::ClusterNetworkPolicy(key.name.clone()))?;
+            return match &kv.value {
+                Value::Resource(r) => Some(r),
+                _ => None,
+            };
+        }
         let kind = Kind::ALL.iter().find(|k| k.name() == key.kind.name())?;
         self.resource(*kind, &key.namespace, &key.name)
     }
@@ -140,13 +175,111 @@ impl World {
         Ok(mirror)
     }
 
+    /// A host interface that is expected to have an address.
+    #[must_use]
+    pub fn host_at(&self, addr: IpAddr) -> Option<&HostInterface> {
+        self.hosts.values().find(|h| h.addresses.contains(&addr))
+    }
+
+    /// The addresses and ports behind a service, by what its EndpointSlices say; the slices as they are kept do not
+    /// tell which port of the service each of theirs is behind. The error says why there are none.
+    pub fn backends(&self, namespace: &str, service: &str, traffic: Traffic) -> Result<Vec<Backend>> {
+        let full = format!("{namespace}/{service}");
+        let wrong = |text: String| Error::Usage(format!("svc:{full}: {text}"));
+        let key = Key::Service { namespace: namespace.to_owned(), name: service.to_owned() };
+        let Some(Value::Service(found)) = self.objects.get(&key).map(|kv| &kv.value) else {
+            return Err(wrong("there is no such service; on etcd services are not known".to_owned()));
+        };
+        let protocol = traffic.protocol_name();
+        let same = |p: &str| p.eq_ignore_ascii_case(&protocol) || (p.is_empty() && protocol == "TCP");
+        let ports: Vec<u16> = found.spec.ports.iter().filter(|p| same(&p.protocol)).map(|p| p.port).collect();
+        if traffic.port.is_some_and(|n| !ports.contains(&n)) || ports.is_empty() {
+            let shown: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            return Err(wrong(format!("its {protocol} ports are: {}", shown.join(", "))));
+        }
+        let slices = self.objects.values().filter_map(|kv| match &kv.value {
+            Value::EndpointSlice(s) if s.service().as_deref() == Some(full.as_str()) => Some(s),
+            _ => None,
+        });
+        let mut backends = BTreeSet::new();
+        for slice in slices {
+            for p in slice.ports.iter().filter(|p| same(&p.protocol)) {
+                backends.extend(slice.addresses().filter_map(|addr| Some(Backend { addr, port: p.port? })));
+            }
+        }
+        if backends.is_empty() {
+            return Err(wrong("no pod is behind it: its EndpointSlices name no address".to_owned()));
+        }
+        Ok(backends.into_iter().collect())
+    }
+
+    /// The ports on which a host's interface is reached, or reaches others, whatever policy says.
+    #[must_use]
+    pub fn failsafe(&self, node: &str, inbound: bool) -> Vec<FailsafePort> {
+        let of = |name: &str| match self.resource(Kind::FelixConfiguration, "", name) {
+            Some(Resource::FelixConfiguration(f)) if inbound => f.spec.failsafe_inbound_host_ports.clone(),
+            Some(Resource::FelixConfiguration(f)) => f.spec.failsafe_outbound_host_ports.clone(),
+            _ => None,
+        };
+        of(&format!("node.{node}")).or_else(|| of("default")).unwrap_or_else(|| default_failsafe(inbound))
+    }
+
+    /// An interface whose endpoint names no address has its node's.
+    fn fill_host_addresses(&mut self) {
+        let addresses: BTreeMap<String, Vec<IpAddr>> =
+            self.hosts.values().map(|h| (h.node.clone(), self.node_addresses(&h.node))).collect();
+        for h in self.hosts.values_mut().filter(|h| h.addresses.is_empty()) {
+            h.addresses = addresses.get(&h.node).cloned().unwrap_or_default();
+        }
+    }
+
+    fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
+        let Some(Resource::Node(n)) = self.resource(Kind::Node, "", node) else { return Vec::new() };
+        let bgp = n.spec.bgp.iter().flat_map(|b| [b.ipv4_address.as_deref(), b.ipv6_address.as_deref()]);
+        let own = n.spec.addresses.iter().map(|a| Some(a.address.as_str()));
+        let texts = bgp.chain(own).flatten().map(|t| t.split('/').next().unwrap_or_default());
+        let mut found: Vec<IpAddr> = texts.filter_map(|t| t.parse().ok()).collect();
+        found.dedup();
+        found
+    }
+
     /// What Felix on the endpoint's node calculated for it.
-    pub fn calculated(&mut self, key: &WorkloadEndpointKey) -> Result<(Rc<Mirror>, Arc<WorkloadEndpoint>)> {
-        let mirror = self.mirror(&key.host)?;
-        let endpoint = mirror.workloads.get(key).cloned();
-        let endpoint = endpoint
-            .ok_or_else(|| Error::Action(format!("{}: Felix would not use this endpoint", key.workload)))?;
-        Ok((mirror, endpoint))
+    pub fn calculated(&mut self, key: &EndKey) -> Result<Calculated> {
+        let unused = |name: &str| Error::Action(format!("{name}: Felix would not use this endpoint"));
+        match key {
+            EndKey::Workload(w) => {
+                let mirror = self.mirror(&w.host)?;
+                let endpoint = mirror.workloads.get(w).cloned().ok_or_else(|| unused(&w.workload))?;
+                Ok(Calculated {
+                    mirror,
+                    endpoint,
+                    host: None,
+                    name: w.workload.clone(),
+                    node: w.host.clone(),
+                })
+            }
+            EndKey::Host { node, name } => {
+                let mirror = self.mirror(node)?;
+                let host = mirror.hosts.get(name).cloned().ok_or_else(|| unused(name))?;
+                // The same lists decide in the same way at either kind of endpoint.
+                let stage = |tiers: &Arc<[TierInfo]>, profiles: &[String]| {
+                    Arc::new(WorkloadEndpoint {
+                        active: true,
+                        tiers: tiers.clone(),
+                        profiles: profiles.to_vec(),
+                        ..WorkloadEndpoint::default()
+                    })
+                };
+                let stages = HostStages {
+                    untracked: stage(&host.untracked_tiers, &[]),
+                    pre_dnat: stage(&host.pre_dnat_tiers, &[]),
+                    failsafe: [true, false].map(|inbound| self.failsafe(node, inbound)),
+                };
+                let endpoint = stage(&host.tiers, &host.profiles);
+                let (name, node) = (format!("host endpoint {name}"), node.clone());
+                Ok(Calculated { mirror, endpoint, host: Some(Rc::new(stages)), name, node })
+            }
+        }
     }
 
     /// Adds a pod that does not exist yet. It gets the profiles that other pods of its namespace have, else
@@ -218,6 +351,53 @@ impl World {
         let n = to_u128(OUTSIDE[0]) + self.imagined;
         from_u128(Family::V4, n).into_iter().collect()
     }
+}
+
+/// What Felix makes of an end.
+#[derive(Clone)]
+pub struct Calculated {
+    pub mirror: Rc<Mirror>,
+    pub endpoint: Arc<WorkloadEndpoint>,
+    /// What comes before its policies where it is a host's.
+    pub host: Option<Rc<HostStages>>,
+    pub name: String,
+    pub node: String,
+}
+
+/// What is looked at before a host endpoint's usual policies.
+pub struct HostStages {
+    pub untracked: Arc<WorkloadEndpoint>,
+    /// For what arrives.
+    pub pre_dnat: Arc<WorkloadEndpoint>,
+    /// Inbound, outbound.
+    pub failsafe: [Vec<FailsafePort>; 2],
+}
+
+/// An address and port behind a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Backend {
+    pub addr: IpAddr,
+    pub port: u16,
+}
+
+/// Felix's own list: SSH, DHCP, BGP, etcd, Typha, the API server, and Calico's old ports for etcd.
+fn default_failsafe(inbound: bool) -> Vec<FailsafePort> {
+    let own: [(&str, i32); 2] = if inbound { [("TCP", 22), ("UDP", 68)] } else { [("UDP", 53), ("UDP", 67)] };
+    let common = [179, 2379, 2380, 5473, 6443, 6666, 6667].map(|port| ("TCP", port));
+    let port = |(protocol, port): (&str, i32)| FailsafePort {
+        net: None,
+        port: Some(port),
+        protocol: Some(protocol.to_owned()),
+    };
+    own.into_iter().chain(common).map(port).collect()
+}
+
+fn note_host(hosts: &mut BTreeMap<String, HostInterface>, key: &Key, value: &Value) {
+    let (Key::HostEndpoint { host, name }, Value::HostEndpoint(v)) = (key, value) else { return };
+    let v4 = v.expected_ipv4_addrs.iter().copied().map(IpAddr::V4);
+    let v6 = v.expected_ipv6_addrs.iter().copied().map(IpAddr::V6);
+    let found = HostInterface { name: name.clone(), node: host.clone(), addresses: v4.chain(v6).collect() };
+    hosts.insert(name.clone(), found);
 }
 
 fn enabled_pool(kv: &KeyValue) -> Option<IpNet> {

@@ -10,8 +10,10 @@ mod migrate;
 mod node_and_manual;
 mod node_status;
 mod policy;
+mod round_trip;
 mod scenarios;
 mod write;
+mod wrong_files;
 
 use common::{Cluster, Etcd, Kubernetes};
 
@@ -39,6 +41,9 @@ on_both! {
     scenarios {
         every_object_of_the_founding_documents_is_accepted,
         a_policy_with_an_unknown_field_changes_nothing,
+    }
+    round_trip {
+        every_field_of_every_kind_survives,
     }
     write {
         applying_creates_and_then_updates_and_initialises_the_datastore,
