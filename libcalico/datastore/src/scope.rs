@@ -10,8 +10,10 @@ pub enum Scope {
     Kind { kind: Kind, namespace: Option<String> },
     /// All IPAM blocks.
     Blocks,
-    /// Block affinities, of one host or of all.
+    /// Block affinities of hosts: of one or of all.
     BlockAffinities { host: Option<String> },
+    /// Block affinities of virtual owners (`load-balancer`): of one or of all.
+    VirtualAffinities { owner: Option<String> },
     /// All IPAM handles.
     Handles,
     /// IPAM's settings: one key.
@@ -45,6 +47,8 @@ impl Scope {
             Self::Blocks => "/calico/ipam/v2/assignment/".to_owned(),
             Self::BlockAffinities { host: None } => "/calico/ipam/v2/host/".to_owned(),
             Self::BlockAffinities { host: Some(h) } => format!("/calico/ipam/v2/host/{h}/"),
+            Self::VirtualAffinities { owner: None } => "/calico/ipam/v2/virtual/".to_owned(),
+            Self::VirtualAffinities { owner: Some(o) } => format!("/calico/ipam/v2/virtual/{o}/"),
             Self::Handles => "/calico/ipam/v2/handle/".to_owned(),
             Self::IpamConfig => "/calico/ipam/v2/config".to_owned(),
             Self::Services => "/calico/resources/v3/projectcalico.org/kubernetesservice/".to_owned(),
@@ -76,8 +80,11 @@ impl Scope {
             | (Self::Services, Key::Service { .. })
             | (Self::EndpointSlices, Key::EndpointSlice { .. })
             | (Self::ClusterNetworkPolicies, Key::ClusterNetworkPolicy(_)) => true,
-            (Self::BlockAffinities { host }, Key::BlockAffinity { host: h, .. }) => {
-                host.as_ref().is_none_or(|want| want == h)
+            (Self::BlockAffinities { host: want }, Key::BlockAffinity { affinity_type, host, .. }) => {
+                affinity_type == "host" && want.as_ref().is_none_or(|w| w == host)
+            }
+            (Self::VirtualAffinities { owner: want }, Key::BlockAffinity { affinity_type, host, .. }) => {
+                affinity_type == "virtual" && want.as_ref().is_none_or(|w| w == host)
             }
             _ => false,
         }

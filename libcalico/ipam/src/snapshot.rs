@@ -112,8 +112,11 @@ impl Snapshot {
                     }
                 }
                 Need::Affinities => {
-                    reads.push(Read::Scope(Scope::BlockAffinities {
-                        host: Some(self.owner.name().to_owned()),
+                    let name = Some(self.owner.name().to_owned());
+                    reads.push(Read::Scope(if self.owner.is_host() {
+                        Scope::BlockAffinities { host: name }
+                    } else {
+                        Scope::VirtualAffinities { owner: name }
                     }));
                 }
                 Need::Handle => {
@@ -179,7 +182,7 @@ impl Snapshot {
                 self.reservations =
                     items.iter().filter_map(resource).flat_map(|r| read_reservation(&r)).collect();
             }
-            Scope::BlockAffinities { .. } => {
+            Scope::BlockAffinities { .. } | Scope::VirtualAffinities { .. } => {
                 self.affinities_read = true;
                 self.affinities.clear();
                 for kv in items {
@@ -208,6 +211,12 @@ impl Snapshot {
     #[must_use]
     pub fn settings_known(&self) -> bool {
         self.settings_read
+    }
+
+    /// How long a released address rests before it is given out again.
+    #[must_use]
+    pub fn cooldown_seconds(&self) -> u32 {
+        self.config.ip_cooldown_seconds.unwrap_or_default()
     }
 
     /// The owner's claims, or `None` where they are not known.

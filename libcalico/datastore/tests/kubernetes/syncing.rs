@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct View {
     values: BTreeMap<String, String>,
     in_sync: bool,
+    updates: usize,
 }
 
 impl View {
@@ -29,6 +30,7 @@ impl View {
             {
                 SyncerEvent::Status(s) => self.in_sync = s == SyncStatus::InSync,
                 SyncerEvent::Updates(updates) => {
+                    self.updates += updates.len();
                     for u in updates {
                         match u.value {
                             Some(v) => self
@@ -40,6 +42,11 @@ impl View {
                 }
             }
         }
+    }
+
+    /// Keys that a node makes.
+    fn of_node(&self, name: &str) -> usize {
+        self.values.keys().filter(|k| k.contains(name)).count()
     }
 
     fn has(&self, path: &str, text: &str) -> bool {
@@ -73,6 +80,18 @@ async fn felix_is_told_of_kubernetes_objects_through_an_outage() {
     let endpoint = "/calico/v1/host/n1/workload/k8s/default%2Fweb/endpoint/eth0";
     let at = "/calico/v1/policy/NetworkPolicy/default/knp.default.p";
     view.until(&mut rx, |v| v.has(endpoint, "10.65.0.2/32") && v.has(at, "pcns.env")).await;
+    // Conditions of pods and nodes change all the time, and nobody here reads them.
+    let before = view.updates;
+    for i in 0..5 {
+        let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True", "reason": format!("r{i}") }] } });
+        server.patch("/api/v1/namespaces/default/pods/web/status", &status);
+        server.patch("/api/v1/nodes/n1/status", &status);
+    }
+    let label = json!({ "metadata": { "labels": { "app": "web", "new": "label" } } });
+    server.patch("/api/v1/namespaces/default/pods/web", &label);
+    view.until(&mut rx, |v| v.has(endpoint, r#""new":"label""#)).await;
+    // The first of each, because a watch does not know what was listed, and the label. A node is several keys.
+    assert!(view.updates - before <= 2 + view.of_node("n1"), "{} updates", view.updates - before);
     // What changes while the server is away is told when it is back, deletions too.
     server.delete("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/p");
     server.kill();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::{Datastore, DatastoreError, Scope, WatchEvent, Write};
+use libcalico_model::ipam::{AffinityState, BlockAffinity};
 use libcalico_model::{Key, KeyValue, Revision, Value};
 use tokio::sync::mpsc::Receiver;
 
@@ -154,6 +155,33 @@ async fn a_watch_reports_what_comes_after_its_listing(d: &dyn Datastore) {
     }
 }
 
+async fn affinities_of_hosts_and_of_virtual_owners_are_told_apart(d: &dyn Datastore) {
+    let affinity = |kind: &str, owner: &str, third: u8| Key::BlockAffinity {
+        affinity_type: kind.to_owned(),
+        host: owner.to_owned(),
+        cidr: format!("10.9.{third}.0/26").parse().unwrap(),
+    };
+    let keys = [affinity("host", "n", 1), affinity("host", "n2", 2), affinity("virtual", "n", 3)];
+    let pending = BlockAffinity { state: AffinityState::Pending, deleted: false };
+    for key in &keys {
+        d.create(key, Value::BlockAffinity(pending.clone())).await.unwrap();
+    }
+    for (scope, expected) in [
+        (Scope::BlockAffinities { host: None }, &keys[..2]),
+        (Scope::BlockAffinities { host: Some("n".into()) }, &keys[..1]),
+        (Scope::VirtualAffinities { owner: None }, &keys[2..]),
+        (Scope::VirtualAffinities { owner: Some("n".into()) }, &keys[2..]),
+        (Scope::VirtualAffinities { owner: Some("n2".into()) }, &keys[..0]),
+    ] {
+        let listing = d.list(&scope).await.unwrap();
+        let found: Vec<&Key> = listing.items.iter().map(|kv| &kv.key).collect();
+        assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{scope:?}");
+    }
+    for key in &keys {
+        d.delete(key, None).await.unwrap();
+    }
+}
+
 /// Every behaviour, one after the other on one store. Only some stores do batches whole or not at all.
 pub async fn contract(d: &dyn Datastore, transactions: bool) {
     create_refuses_an_existing_key(d).await;
@@ -166,6 +194,7 @@ pub async fn contract(d: &dyn Datastore, transactions: bool) {
         a_batch_is_done_whole_or_not_at_all(d).await;
     }
     a_watch_reports_what_comes_after_its_listing(d).await;
+    affinities_of_hosts_and_of_virtual_owners_are_told_apart(d).await;
 }
 
 /// A broken set named `bad` is all there is.
