@@ -11,11 +11,12 @@
 //! is running, or about to be started again; killing calico-node stops its children without changing what is in the
 //! kernel.
 //!
-//! Left out: Kubernetes' node condition and kubeadm's pod network.
+//! Left out: kubeadm's pod network.
 
 pub mod autodetect;
 pub mod cleanup;
 pub mod cni;
+pub mod condition;
 pub mod environment;
 pub mod files;
 pub mod health;

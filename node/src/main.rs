@@ -12,11 +12,11 @@ use calico_node::environment::{Backend, Environment};
 use calico_node::health::{self, FelixHealth, Question, Watched};
 use calico_node::supervise::children::{self, Paths, beside};
 use calico_node::supervise::{ChildSpec, Supervised};
-use calico_node::{cleanup, cni, startup};
+use calico_node::{cleanup, cni, condition, startup};
 use clap::Parser;
 use confd::go_flags;
 use libcalico_api::CALICO_VERSION;
-use libcalico_datastore::{ClientConfig, Datastore, connect};
+use libcalico_datastore::{ClientConfig, Datastore, DatastoreType, connect};
 use libcalico_telemetry::{HealthAggregator, Severity, init_logging, serve_health};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -40,6 +40,9 @@ struct Arguments {
     /// Run confd in place of this process.
     #[arg(long)]
     confd: bool,
+    /// Tell Kubernetes that this node's network is going away.
+    #[arg(long)]
+    shutdown: bool,
     /// Exit 0 where calico-felix is ready.
     #[arg(long)]
     felix_ready: bool,
@@ -147,12 +150,30 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return become_child(&children::confd(&paths, &environment.node_name));
     }
     runtime.block_on(async {
-        let store = connect(&ClientConfig::from_env()?).await.context("datastore")?;
-        if arguments.startup {
-            return Ok(startup::run(&store, &environment).await?);
+        let config = ClientConfig::from_env()?;
+        if arguments.shutdown {
+            return network_available(&config, &environment, false).await;
         }
-        node(arguments, &paths, store, environment).await
+        let store = connect(&config).await.context("datastore")?;
+        if arguments.startup {
+            startup::run(&store, &environment).await?;
+            return network_available(&config, &environment, true).await;
+        }
+        node(arguments, &paths, config, store, environment).await
     })
+}
+
+/// Tells Kubernetes whether this node has a network, where that is Calico's to say.
+async fn network_available(
+    config: &ClientConfig,
+    environment: &Environment,
+    available: bool,
+) -> anyhow::Result<()> {
+    if config.datastore_type != DatastoreType::Kubernetes || environment.backend == Backend::None {
+        return Ok(());
+    }
+    let node = environment.kubernetes_node.as_ref().unwrap_or(&environment.node_name);
+    Ok(condition::set(&config.kubernetes, node, available).await?)
 }
 
 /// Becomes the program, as a container's single process.
@@ -192,6 +213,7 @@ async fn probe(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
 async fn node(
     arguments: &Arguments,
     paths: &Paths,
+    config: ClientConfig,
     store: Arc<dyn Datastore>,
     environment: Environment,
 ) -> anyhow::Result<()> {
@@ -205,7 +227,7 @@ async fn node(
     if let Some(directory) = paths.control_socket.parent() {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    let later = tokio::spawn(keep_up(first, Arc::clone(&store), environment.clone()));
+    let later = tokio::spawn(keep_up(first, config, Arc::clone(&store), environment.clone()));
     let running: Vec<Supervised> = children::specs(paths, environment.backend, &environment.node_name)
         .into_iter()
         .map(Supervised::start)
@@ -283,8 +305,8 @@ async fn first_startup(store: &Arc<dyn Datastore>, environment: &Environment) ->
     }
 }
 
-/// Repeats start-up where it could not be done yet, then follows the host's addresses.
-async fn keep_up(first: First, store: Arc<dyn Datastore>, environment: Environment) {
+/// Repeats start-up where it could not be done yet, tells Kubernetes, then follows the host's addresses.
+async fn keep_up(first: First, config: ClientConfig, store: Arc<dyn Datastore>, environment: Environment) {
     if matches!(first, First::Later) {
         while let Err(error) = startup::run(&store, &environment).await {
             if !error.is_unreachable() {
@@ -292,6 +314,9 @@ async fn keep_up(first: First, store: Arc<dyn Datastore>, environment: Environme
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
+    }
+    if let Err(error) = network_available(&config, &environment, true).await {
+        warn!("{error:#}");
     }
     startup::watch_addresses(store, environment).await;
 }

@@ -60,6 +60,11 @@ fn bad(what: &str, reason: impl std::fmt::Display) -> DatastoreError {
 }
 
 impl KubernetesConfig {
+    /// What a client of Kubernetes' own objects is made of.
+    pub async fn kube_config(&self) -> Result<kube::Config> {
+        self.load().await.map(|(config, _)| config)
+    }
+
     /// What the client is made of, and the files that say so.
     pub(super) async fn load(&self) -> Result<(kube::Config, BTreeSet<PathBuf>)> {
         let mut file = match self.file()? {
