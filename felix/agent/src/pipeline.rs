@@ -13,19 +13,22 @@
 //! sync; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
 //! datastore is in sync again, and the new one then writes what differs.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use felix_calc::{CalcGraph, RouteSource};
+use felix_dataplane::config::Backend;
+use felix_dataplane::driver::backend::{self, IptablesMode, NftablesMode};
 use felix_dataplane::worker::{self, Command, Handle, Report};
 use felix_message::{ConfigUpdate, Message};
 use libcalico_model::{Key, SyncStatus, SyncerEvent};
 use libcalico_telemetry::{HttpServer, LogHandle, Severity};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, ConfigError, Listen, Raw, Resolved, Source};
+use crate::config::{self, Config, ConfigError, Listen, Raw, Resolved, Source};
 use crate::control::{self, Question};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -35,6 +38,8 @@ use crate::source::{self, SourceError};
 /// Updates that are calculated before messages are asked for, though more wait.
 const BATCH: usize = 100_000;
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is looked whether kube-proxy filters by other means than before; upstream's interval.
+const BACKEND_CHECK: Duration = Duration::from_secs(15);
 
 /// Why Felix cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +56,6 @@ pub enum RunError {
     Record { path: PathBuf, source: std::io::Error },
     #[error("the source of updates has ended")]
     SourceEnded,
-    #[error("NFTablesMode is Disabled and this version programs nftables alone; set it to Enabled or Auto")]
-    NoBackend,
     #[error("cannot start a thread or watch signals: {0}")]
     System(std::io::Error),
 }
@@ -68,6 +71,8 @@ pub struct Felix {
     questions: Option<mpsc::Receiver<Question>>,
     /// The dataplane of the session before: it goes on until the new one is in sync.
     previous: Option<DataplaneThread>,
+    /// The chosen backend, and by which settings.
+    backend: Cell<Option<((NftablesMode, IptablesMode), Backend)>>,
 }
 
 /// How a session ended.
@@ -88,7 +93,45 @@ impl Felix {
     /// `local`: parameters of file and environment.
     #[must_use]
     pub fn new(local: Raw, machine: String, record: Option<PathBuf>, log: LogHandle) -> Self {
-        Self { local, machine, record, log, started: Instant::now(), questions: None, previous: None }
+        Self {
+            local,
+            machine,
+            record,
+            log,
+            started: Instant::now(),
+            questions: None,
+            previous: None,
+            backend: Cell::new(None),
+        }
+    }
+
+    /// The backend that the configuration comes to. What was chosen stays while the configuration says the same, until
+    /// [`Self::look_for_backend`] finds another.
+    fn backend(&self, resolved: &Resolved) -> Backend {
+        let modes = config::backend_modes(resolved);
+        if let Some((of, backend)) = self.backend.get()
+            && of == modes
+        {
+            return backend;
+        }
+        let backend = backend::detect(modes.0, modes.1, None);
+        tracing::info!(?modes, ?backend, "backend of tables chosen");
+        self.backend.set(Some((modes, backend)));
+        backend
+    }
+
+    /// True where the host's other programs now call for another backend.
+    fn look_for_backend(&self) -> bool {
+        let Some((modes, now)) = self.backend.get() else { return false };
+        if modes.0 != NftablesMode::Auto {
+            return false;
+        }
+        let backend = backend::detect(modes.0, modes.1, Some(now));
+        if backend != now {
+            tracing::info!(?now, ?backend, "other programs of the host call for another backend of tables");
+            self.backend.set(Some((modes, backend)));
+        }
+        backend != now
     }
 
     fn effective(&self, datastore: &ConfigUpdate) -> Result<Effective, ConfigError> {
@@ -99,7 +142,7 @@ impl Felix {
         raw.set(Source::GlobalDatastore, pairs(&datastore.global));
         raw.set(Source::PerHostDatastore, pairs(&datastore.per_host));
         let resolved = raw.resolve()?;
-        let config = Config::from_resolved(&resolved, &self.machine);
+        let config = Config::from_resolved(&resolved, &self.machine, self.backend(&resolved));
         let calc = felix_calc::Config {
             hostname: config.hostname.clone(),
             route_source: match resolved.text("RouteSource") {
@@ -146,6 +189,7 @@ impl Felix {
         let mut session = Session::start(self, effective).await?;
         let mut questions = self.questions.take();
         session.previous = self.previous.take();
+        session.datastore = datastore.clone();
         let end = session.run(self, &mut questions).await;
         self.questions = questions;
         self.previous = session.dataplane.take().or(session.previous.take());
@@ -166,6 +210,8 @@ struct Session {
     previous: Option<DataplaneThread>,
     in_sync: bool,
     out: Vec<Message>,
+    /// The datastore's configuration as it was last taken.
+    datastore: ConfigUpdate,
 }
 
 impl Session {
@@ -194,6 +240,7 @@ impl Session {
             previous: None,
             in_sync: false,
             out: Vec::new(),
+            datastore: ConfigUpdate::default(),
         };
         me.serve().await;
         Ok(me)
@@ -225,6 +272,8 @@ impl Session {
         questions: &mut Option<mpsc::Receiver<Question>>,
     ) -> Result<End, RunError> {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut backend = tokio::time::interval(BACKEND_CHECK);
+        backend.reset();
         loop {
             tokio::select! {
                 event = self.source.recv() => {
@@ -234,6 +283,11 @@ impl Session {
                     }
                 }
                 question = ask(questions) => self.answer(question),
+                _ = backend.tick() => {
+                    if felix.look_for_backend() {
+                        return Ok(End::Restart(self.datastore.clone()));
+                    }
+                }
                 _ = heartbeat.tick() => {
                     if self.dataplane.as_ref().is_some_and(DataplaneThread::finished) {
                         return Err(RunError::System(std::io::Error::other("the dataplane's thread has ended")));
@@ -313,6 +367,7 @@ impl Session {
             return Ok(Some(End::Restart(update.clone())));
         }
         self.effective = new;
+        self.datastore.clone_from(update);
         if !same {
             self.serve().await;
         }
@@ -321,9 +376,6 @@ impl Session {
 
     async fn send(&mut self, felix: &Felix, messages: Vec<Message>) -> Result<(), RunError> {
         if self.dataplane.is_none() {
-            if !self.effective.config.nftables {
-                return Err(RunError::NoBackend);
-            }
             // Two must not write at a time; the rules stand meanwhile.
             drop(self.previous.take());
             let (health, metrics) = (self.health.clone(), self.metrics.clone());
@@ -407,7 +459,7 @@ impl DataplaneThread {
             worker.run(|report| {
                 let mut problem = problem.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 match report {
-                    Report::Applied { outcome, stats, took, messages } => {
+                    Report::Applied { outcome, stats, took, messages, .. } => {
                         if !programmed.swap(true, Ordering::Relaxed) {
                             metrics.first_sync(started.elapsed());
                             tracing::info!(

@@ -3,7 +3,7 @@
 //! ```text
 //!  messages ──▶ managers ──▶ Outputs ─┬─▶ 1. tables (sets, chains, dispatch: one transaction)
 //!  rtnetlink ─▶ interfaces ──────┘    ├─▶ 2. interface settings
-//!  nf_tables notifications ─▶ resync  └─▶ 3. routes
+//!  nf_tables notifications ─▶ resync  └─▶ 3. routes, neighbours ─▶ status of endpoints
 //! ```
 //!
 //! Always holds: nothing is written before [`Message::InSync`]; policy is there before a route leads to a workload and
@@ -18,14 +18,17 @@ use std::time::{Duration, Instant};
 
 use felix_message::Message;
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
+use crate::conntrack::Cleaner;
+use crate::counters::Counted;
 use crate::driver::interface::InterfaceDriver;
 use crate::driver::route::RouteDriver;
-use crate::driver::{Counts, TableDriver, Written, backend};
+use crate::driver::{Counts, TableDriver, Written, backend, neighbour};
 use crate::interfaces::Interfaces;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::route::{self, Event, NETLINK_ROUTE};
 use crate::managers::{Managers, Outputs};
+use crate::status::{self, StatusTracker};
 
 /// Shortest time between two read-backs that others' changes call for.
 const DRIFT_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +43,8 @@ pub enum StartError {
     Tables(#[from] crate::driver::TableError),
     #[error("cannot watch {what}: {source}; is CAP_NET_ADMIN there?")]
     Watch { what: &'static str, source: io::Error },
+    #[error("cannot start the thread that removes connections: {0}")]
+    Connections(io::Error),
 }
 
 /// Why an apply was not whole. It is tried again.
@@ -49,6 +54,8 @@ pub enum ApplyError {
     Tables(#[from] crate::driver::TableError),
     #[error("routes: {0}")]
     Routes(io::Error),
+    #[error("neighbours: {0}")]
+    Neighbours(io::Error),
     #[error("interface settings: {0}")]
     Interfaces(io::Error),
     #[error("cannot read interfaces: {0}")]
@@ -62,6 +69,7 @@ pub enum ApplyError {
 pub struct Outcome {
     pub tables: Written,
     pub routes: usize,
+    pub neighbours: usize,
     pub settings: usize,
     /// When to look again, though nothing comes in.
     pub again: Option<Duration>,
@@ -72,6 +80,7 @@ pub struct Outcome {
 pub struct Stats {
     pub tables: [Counts; 2],
     pub interfaces: usize,
+    pub routes: usize,
 }
 
 /// The dataplane of one network namespace. Not bound to a runtime; all calls block shortly.
@@ -84,6 +93,8 @@ pub struct Dataplane {
     others_removed: bool,
     routes: RouteDriver,
     settings: InterfaceDriver,
+    connections: Cleaner,
+    statuses: StatusTracker,
     interfaces: Interfaces,
     /// Workload interfaces whose settings are to be looked at.
     dirty_interfaces: BTreeSet<Arc<str>>,
@@ -92,8 +103,11 @@ pub struct Dataplane {
     in_sync: bool,
     host_settings: bool,
     read_interfaces: bool,
+    /// All neighbours are compared in the next apply.
+    read_neighbours: bool,
     last_drift: Option<Instant>,
     next_tables_refresh: Option<Instant>,
+    next_sets_refresh: Option<Instant>,
     next_routes_refresh: Option<Instant>,
     next_interface_refresh: Option<Instant>,
 }
@@ -118,6 +132,8 @@ impl Dataplane {
             others_removed: false,
             routes: RouteDriver::new(config.clone()).map_err(watch("routes"))?,
             settings: InterfaceDriver::default(),
+            connections: Cleaner::start().map_err(StartError::Connections)?,
+            statuses: StatusTracker::default(),
             interfaces: Interfaces::default(),
             dirty_interfaces: BTreeSet::new(),
             route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
@@ -126,8 +142,10 @@ impl Dataplane {
             in_sync: false,
             host_settings: false,
             read_interfaces: true,
+            read_neighbours: true,
             last_drift: None,
             next_tables_refresh: None,
+            next_sets_refresh: None,
             next_routes_refresh: None,
             next_interface_refresh: None,
             config,
@@ -143,6 +161,7 @@ impl Dataplane {
             }
             _ => {}
         }
+        self.statuses.on_message(message);
         self.managers.on_message(message, &mut self.outputs);
     }
 
@@ -193,9 +212,11 @@ impl Dataplane {
             self.routes.resync();
         }
         for name in &changed {
+            self.statuses.on_interface(name);
             if self.config.is_workload_interface(name) {
                 self.dirty_interfaces.insert(name.clone());
                 self.outputs.routes.touch(name);
+                self.outputs.neighbours.touch(name);
             }
         }
         if !changed.is_empty() {
@@ -209,6 +230,8 @@ impl Dataplane {
         let addresses = route::addresses(&mut self.requests)?;
         self.interfaces = Interfaces::new(links, addresses);
         self.read_interfaces = false;
+        self.read_neighbours = true;
+        self.statuses.on_all_interfaces();
         self.managers.on_interfaces(&self.interfaces);
         self.routes.resync();
         let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
@@ -230,10 +253,13 @@ impl Dataplane {
         }
         self.managers.resolve(&mut self.outputs);
         let mut out = Outcome { tables: self.tables.apply(&mut self.outputs.tables)?, ..Outcome::default() };
+        self.check_after_write(&out.tables, now);
         out.settings = self.apply_settings().map_err(ApplyError::Interfaces)?;
         let routes =
             self.routes.apply(&mut self.outputs.routes, &self.interfaces, now).map_err(ApplyError::Routes)?;
         out.routes = routes.written;
+        self.connections.forget(routes.gone);
+        out.neighbours = self.apply_neighbours().map_err(ApplyError::Neighbours)?;
         if let Some(wait) = routes.recheck {
             let at = now + wait;
             self.next_routes_refresh = Some(self.next_routes_refresh.map_or(at, |n| n.min(at)));
@@ -244,12 +270,44 @@ impl Dataplane {
         Ok(out)
     }
 
+    /// xtables tells nobody of changes: after a write the tables are looked at again soon.
+    fn check_after_write(&mut self, written: &Written, now: Instant) {
+        let pause = self.config.post_write_check;
+        if self.config.backend != Backend::IptablesLegacy || written.operations == 0 || pause.is_zero() {
+            return;
+        }
+        let at = now + pause;
+        self.next_tables_refresh = Some(self.next_tables_refresh.map_or(at, |n| n.min(at)));
+    }
+
     /// Once the configured backend has everything, what another one has goes. Returns when to look again.
     fn remove_others(&mut self) -> Result<Option<Duration>, ApplyError> {
         if !self.others_removed {
             self.others_removed = backend::remove_others(&self.config).map_err(ApplyError::Others)?;
         }
         Ok((!self.others_removed).then_some(OTHERS_PAUSE))
+    }
+
+    fn apply_neighbours(&mut self) -> io::Result<usize> {
+        let (all, wanted) = (self.read_neighbours, &mut self.outputs.neighbours);
+        if self.config.route_sync_disabled {
+            return Ok(0);
+        }
+        let result = neighbour::apply(&mut self.requests, wanted, &self.interfaces, all);
+        // A failure is tried again with everything read back.
+        self.read_neighbours = result.is_err();
+        result
+    }
+
+    /// Endpoints whose status changed. To be asked after a whole apply.
+    pub fn take_statuses(&mut self) -> Vec<status::Change> {
+        self.statuses.changes(&self.managers, &self.interfaces)
+    }
+
+    /// Chains whose counters tell of rules.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.outputs.counted.clone()
     }
 
     fn apply_settings(&mut self) -> io::Result<usize> {
@@ -263,7 +321,7 @@ impl Dataplane {
             if self.interfaces.up(&name).is_none() || !self.managers.has_workload(&name) {
                 continue;
             }
-            match self.settings.workload(&name, &self.config) {
+            match self.settings.workload(&name, self.managers.may_spoof(&name), &self.config) {
                 Ok(n) => written += n,
                 Err(e) => {
                     // It may have gone in between; its notification is on its way.
@@ -290,8 +348,14 @@ impl Dataplane {
         if due(&mut self.next_tables_refresh, self.config.tables_refresh) {
             self.tables.resync();
         }
+        if self.config.backend != Backend::Nftables
+            && due(&mut self.next_sets_refresh, self.config.ip_sets_refresh)
+        {
+            self.tables.resync_sets();
+        }
         if due(&mut self.next_routes_refresh, self.config.routes_refresh) {
             self.routes.resync();
+            self.read_neighbours = true;
         }
         if due(&mut self.next_interface_refresh, self.config.interface_refresh) {
             self.read_interfaces = true;
@@ -299,22 +363,36 @@ impl Dataplane {
     }
 
     fn next_refresh(&self) -> Option<Instant> {
-        [self.next_tables_refresh, self.next_routes_refresh, self.next_interface_refresh]
-            .into_iter()
-            .flatten()
-            .min()
+        let tables = [self.next_tables_refresh, self.next_sets_refresh];
+        let others = [self.next_routes_refresh, self.next_interface_refresh];
+        tables.into_iter().chain(others).flatten().min()
     }
 
     /// Figures for metrics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
-        Stats { tables: self.tables.counts(), interfaces: workloads.count() }
+        let routes = self.outputs.routes.iter().count();
+        Stats { tables: self.tables.counts(), interfaces: workloads.count(), routes }
     }
 
-    /// What is believed to stand in the kernel.
+    /// What is believed to stand in the kernel, and where the kernel has something else.
     #[must_use]
     pub fn dump(&mut self) -> String {
-        self.tables.dump()
+        use std::fmt::Write as _;
+        let mut out = self.tables.dump();
+        for (dst, interface) in self.outputs.routes.iter() {
+            let up = if self.interfaces.up(interface).is_some() { "" } else { " (interface is not up)" };
+            let _ = writeln!(out, "route {dst} over {interface}{up}");
+        }
+        match self.routes.differences(&self.outputs.routes, &self.interfaces) {
+            Ok(lines) => lines.iter().for_each(|l| {
+                let _ = writeln!(out, "differs: {l}");
+            }),
+            Err(e) => {
+                let _ = writeln!(out, "routes cannot be read: {e}");
+            }
+        }
+        out
     }
 }

@@ -173,6 +173,10 @@ pub struct Config {
     pub workload_source_spoofing: bool,
     /// Longest time between two read-backs of tables; zero: never.
     pub tables_refresh: Duration,
+    /// The same for IP sets, where they are apart from tables.
+    pub ip_sets_refresh: Duration,
+    /// How soon xtables' tables are read back after they were written: others may not take the lock. Zero: not.
+    pub post_write_check: Duration,
     pub routes_refresh: Duration,
     pub interface_refresh: Duration,
 }
@@ -221,6 +225,8 @@ impl Default for Config {
             ip_forwarding: true,
             workload_source_spoofing: false,
             tables_refresh: Duration::from_secs(180),
+            ip_sets_refresh: Duration::from_secs(90),
+            post_write_check: Duration::from_secs(5),
             routes_refresh: Duration::from_secs(90),
             interface_refresh: Duration::from_secs(90),
         }

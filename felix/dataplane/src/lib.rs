@@ -8,16 +8,21 @@
 //! - [`managers`]: messages to desired state.
 //! - [`driver`]: desired state to kernel changes.
 //! - [`kernel`]: the only syscalls.
+//! - [`conntrack`]: removes connections that must not go on; [`counters`]: how often rules matched.
+//! - [`status`]: which endpoints are up.
 //! - [`apply`]: the cycle; [`worker`]: the thread that runs it.
 
 pub mod apply;
 pub mod config;
+pub mod conntrack;
+pub mod counters;
 pub mod driver;
 pub mod interfaces;
 pub mod kernel;
 pub mod managers;
 pub mod render;
 pub mod rule;
+pub mod status;
 pub mod worker;
 
 pub use apply::Dataplane;

@@ -15,6 +15,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::apply::{Dataplane, Outcome, StartError, Stats};
 use crate::config::Config;
+use crate::counters::Counted;
+use crate::status::Change;
 
 /// Batches that may wait.
 pub const QUEUE: usize = 64;
@@ -38,8 +40,9 @@ pub enum Command {
 /// What happened.
 #[derive(Debug)]
 pub enum Report {
-    /// The kernel holds what is desired. `took`: seconds of the apply.
-    Applied { outcome: Outcome, stats: Stats, took: Duration, messages: usize },
+    /// The kernel holds what is desired. `took`: seconds of the apply. `statuses`: endpoints that came up, or no longer
+    /// are.
+    Applied { outcome: Outcome, stats: Stats, took: Duration, messages: usize, statuses: Vec<Change> },
     /// It does not; the next try follows by itself.
     Failed { reason: String, retry: Duration },
     /// Nothing to do, still alive.
@@ -107,6 +110,12 @@ pub fn new(config: Arc<Config>) -> Result<(Handle, Worker), StartError> {
 }
 
 impl Worker {
+    /// Chains whose counters tell of rules: for a reader in another thread.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.dataplane.counted()
+    }
+
     /// Runs until it is told to stop or every [`Handle`] is gone. Rules stay in place.
     pub fn run(mut self, mut report: impl FnMut(Report)) {
         let mut pause: Option<Duration> = None;
@@ -144,7 +153,8 @@ impl Worker {
                         next = outcome.again.map(|again| Instant::now() + again);
                         let (stats, took) = (self.dataplane.stats(), now.elapsed());
                         if self.dataplane.in_sync() {
-                            report(Report::Applied { outcome, stats, took, messages });
+                            let statuses = self.dataplane.take_statuses();
+                            report(Report::Applied { outcome, stats, took, messages, statuses });
                         } else {
                             report(Report::Idle);
                         }

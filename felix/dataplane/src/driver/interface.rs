@@ -41,11 +41,12 @@ impl InterfaceDriver {
         Ok(written)
     }
 
-    /// Settings of one workload interface that is up.
+    /// Settings of one workload interface that is up. `may_spoof`: the workload may send from addresses that no route
+    /// leads back to.
     ///
     /// # Errors
     /// A setting cannot be written: the interface is not ready. The rest was still tried.
-    pub fn workload(&self, interface: &str, config: &Config) -> io::Result<usize> {
+    pub fn workload(&self, interface: &str, may_spoof: bool, config: &Config) -> io::Result<usize> {
         // Dots in names are slashes in paths elsewhere; here the path is used as it is. A slash cannot be in a name.
         let v4 = |name: &str| format!("net/ipv4/conf/{interface}/{name}");
         let v6 = |name: &str| format!("net/ipv6/conf/{interface}/{name}");
@@ -58,6 +59,10 @@ impl InterfaceDriver {
             (v4("proxy_arp"), "1"),
             (v4("forwarding"), "1"),
         ];
+        // The kernel's own check of sources, beside that of the rules: as on every other interface, or none.
+        let default = self.sysctl.get("net/ipv4/conf/default/rp_filter")?;
+        let check = if may_spoof { "0" } else { default.as_deref().unwrap_or("1") };
+        settings.push((v4("rp_filter"), check));
         if config.ipv6 {
             settings.push((v6("proxy_ndp"), "1"));
             settings.push((v6("forwarding"), "1"));

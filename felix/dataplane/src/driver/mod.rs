@@ -3,13 +3,14 @@
 //! - [`desired`]: the state that managers fill: chains, sets, dispatch maps of both families.
 //! - [`TableDriver`]: programs that state; [`nft`] does it with nf_tables, [`iptables`] with `iptables-restore` and IP
 //!   sets, [`memory`] nowhere: for tests. [`backend`] chooses, and removes what the others left.
-//! - [`route`]: routes to workloads; [`interface`]: sysctls.
+//! - [`route`]: routes to workloads; [`neighbour`]: their hardware addresses; [`interface`]: sysctls.
 
 pub mod backend;
 pub mod desired;
 pub mod interface;
 pub mod iptables;
 pub mod memory;
+pub mod neighbour;
 pub mod nft;
 pub mod route;
 
@@ -57,6 +58,11 @@ pub trait TableDriver {
 
     /// The next [`Self::apply`] reads back everything and mends what differs.
     fn resync(&mut self);
+
+    /// The same for sets alone, where they are read back apart from chains.
+    fn resync_sets(&mut self) {
+        self.resync();
+    }
 
     /// What stands in the kernel for each family.
     fn counts(&self) -> [Counts; 2];

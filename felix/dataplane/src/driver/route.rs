@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,10 +69,12 @@ pub struct RouteDriver {
     resync: bool,
 }
 
-/// What is left to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was done, and what is left to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteOutcome {
     pub written: usize,
+    /// Addresses that no longer lead to the workload that they led to.
+    pub gone: Vec<IpAddr>,
     /// Routes that wait for their grace to end.
     pub recheck: Option<Duration>,
 }
@@ -143,10 +146,43 @@ impl RouteDriver {
         result
     }
 
+    /// Routes that are desired and do not stand in the kernel, or stand there and are not desired. Changes nothing.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn differences(
+        &mut self,
+        desired: &DesiredRoutes,
+        interfaces: &Interfaces,
+    ) -> io::Result<Vec<String>> {
+        let mut out = Vec::new();
+        for family in Family::BOTH {
+            let ours = |r: &DeviceRoute| {
+                let name = interfaces.by_index(r.index).map(|i| &i.name);
+                r.protocol != PROTOCOL_KERNEL && name.is_some_and(|n| self.config.is_workload_interface(n))
+            };
+            let desired: Vec<DeviceRoute> = desired
+                .routes
+                .iter()
+                .filter(|(dst, _)| Family::of_net(dst) == family)
+                .filter_map(|(dst, i)| Some(self.route(*dst, interfaces.up(i)?.index)))
+                .collect();
+            let have: Vec<DeviceRoute> =
+                route::device_routes(&mut self.socket, family)?.into_iter().filter(ours).collect();
+            let name = |r: &DeviceRoute| interfaces.by_index(r.index).map_or("?", |i| &*i.name);
+            let missing = desired.iter().filter(|r| !have.contains(r));
+            out.extend(missing.map(|r| format!("route {} over {} is missing", r.dst, name(r))));
+            let more = have.iter().filter(|r| !desired.contains(r));
+            out.extend(more.map(|r| format!("route {} over {} is not desired", r.dst, name(r))));
+        }
+        Ok(out)
+    }
+
     fn changed(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces) -> io::Result<RouteOutcome> {
         let mut out = RouteOutcome::default();
         let mut first_error = None;
         for (dst, old) in &desired.dirty {
+            out.left(dst, old.as_ref(), desired.routes.get(dst));
             let wanted = desired.routes.get(dst).and_then(|i| interfaces.up(i));
             let result = match (wanted, old.as_ref().and_then(|o| interfaces.by_name(o))) {
                 (Some(i), _) => {
@@ -188,6 +224,9 @@ impl RouteDriver {
     ) -> io::Result<RouteOutcome> {
         let mut out = RouteOutcome::default();
         let mut first_error = None;
+        for (dst, old) in &desired.dirty {
+            out.left(dst, old.as_ref(), desired.routes.get(dst));
+        }
         for family in Family::BOTH {
             let have = route::device_routes(&mut self.socket, family)?;
             let mut missing: BTreeMap<IpNet, DeviceRoute> = desired
@@ -247,8 +286,24 @@ impl RouteDriver {
             return;
         }
         out.written += 1;
+        if !desired.routes.contains_key(&r.dst) {
+            out.gone.extend(host(&r.dst));
+        }
         keep_first(first_error, route::delete_route(&mut self.socket, r), r.dst);
     }
+}
+
+impl RouteOutcome {
+    fn left(&mut self, dst: &IpNet, old: Option<&Arc<str>>, new: Option<&Arc<str>>) {
+        if old.is_some() && old != new {
+            self.gone.extend(host(dst));
+        }
+    }
+}
+
+/// The address of a route to a single one.
+fn host(dst: &IpNet) -> Option<IpAddr> {
+    (dst.prefix_len() == dst.max_prefix_len()).then(|| dst.addr())
 }
 
 fn keep_first(first: &mut Option<io::Error>, result: io::Result<()>, dst: IpNet) {

@@ -197,7 +197,9 @@ mod tests {
         let e = parse(&message([10, 0, 0, 9])).unwrap();
         assert_eq!((e.original.dst_port, e.reply.src_port), (80, 8080));
         assert_eq!(id(&e), Some(7));
-        for (addr, inside) in [("10.0.0.1", true), ("10.96.0.1", true), ("10.0.0.9", true), ("10.0.0.2", false)] {
+        for (addr, inside) in
+            [("10.0.0.1", true), ("10.96.0.1", true), ("10.0.0.9", true), ("10.0.0.2", false)]
+        {
             assert_eq!(e.involves(&addr.parse().unwrap()), inside, "{addr}");
         }
     }

@@ -1,11 +1,12 @@
-//! rtnetlink: links, addresses, routes; reading, changing and watching them.
+//! rtnetlink: links, addresses, routes, IPv4 neighbours; reading, changing and watching them.
 //!
 //! In: requests; out: what stands in the kernel, and notifications. Numbers are those of `linux/rtnetlink.h`. Always
 //! holds: only table `main` is read and written. Left out: which routes are ours.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -27,6 +28,11 @@ const GET_ADDR: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
+const NEW_NEIGHBOUR: u16 = 28;
+const DEL_NEIGHBOUR: u16 = 29;
+const GET_NEIGHBOUR: u16 = 30;
+/// Never asked for again, never forgotten.
+const STATE_PERMANENT: u16 = 0x80;
 
 const TABLE_MAIN: u8 = 254;
 const SCOPE_UNIVERSE: u8 = 0;
@@ -278,6 +284,71 @@ pub fn delete_route(socket: &mut Netlink, route: &DeviceRoute) -> io::Result<()>
     let (bytes, seq) = route_message(socket, DEL_ROUTE, 0, route);
     match socket.request(&bytes, seq) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENODEV)) => Ok(()),
+        other => other,
+    }
+}
+
+/// A permanent entry of the IPv4 neighbour table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Neighbour {
+    pub index: u32,
+    pub addr: Ipv4Addr,
+    pub mac: [u8; 6],
+}
+
+/// `struct ndmsg`.
+fn neighbour_header(index: u32, state: u16) -> [u8; 12] {
+    let (i, s) = (index.to_ne_bytes(), state.to_ne_bytes());
+    [2, 0, 0, 0, i[0], i[1], i[2], i[3], s[0], s[1], 0, TYPE_UNICAST]
+}
+
+/// All permanent IPv4 neighbours.
+///
+/// # Errors
+/// As the kernel says.
+pub fn permanent_neighbours(socket: &mut Netlink) -> io::Result<HashSet<Neighbour>> {
+    let parse = |m: &Message<'_>| {
+        let state = m.payload.get(8..10)?.first_chunk().map(|b| u16::from_ne_bytes(*b))?;
+        let attrs = Attributes(m.payload.get(12..)?);
+        let find = |kind| attrs.clone().find(|(k, _)| *k == kind).map(|(_, v)| v);
+        let addr = match address(find(1)?)? {
+            IpAddr::V4(a) => a,
+            IpAddr::V6(_) => return None,
+        };
+        let mac = *find(2)?.first_chunk()?;
+        (state & STATE_PERMANENT != 0).then_some(Neighbour { index: word(m.payload.get(4..)?)?, addr, mac })
+    };
+    Ok(dump(socket, GET_NEIGHBOUR, &neighbour_header(0, 0)[..], parse)?.into_iter().collect())
+}
+
+/// Writes a permanent neighbour, in place of what stands there.
+///
+/// # Errors
+/// As the kernel says: `ENETDOWN` where the interface is down.
+pub fn set_neighbour(socket: &mut Netlink, n: &Neighbour) -> io::Result<()> {
+    let seq = socket.next_seq();
+    let mut b = Builder::default();
+    b.begin_message(NEW_NEIGHBOUR, flags::REQUEST | flags::ACK | flags::CREATE | flags::REPLACE, seq);
+    b.raw(&neighbour_header(n.index, STATE_PERMANENT));
+    b.bytes(1, &n.addr.octets());
+    b.bytes(2, &n.mac);
+    b.end_message();
+    socket.request(&b.into_bytes(), seq)
+}
+
+/// Removes a neighbour. One that is not there is no error.
+///
+/// # Errors
+/// As the kernel says.
+pub fn delete_neighbour(socket: &mut Netlink, index: u32, addr: Ipv4Addr) -> io::Result<()> {
+    let seq = socket.next_seq();
+    let mut b = Builder::default();
+    b.begin_message(DEL_NEIGHBOUR, flags::REQUEST | flags::ACK, seq);
+    b.raw(&neighbour_header(index, 0));
+    b.bytes(1, &addr.octets());
+    b.end_message();
+    match socket.request(&b.into_bytes(), seq) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)) => Ok(()),
         other => other,
     }
 }

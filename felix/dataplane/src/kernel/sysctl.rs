@@ -32,6 +32,18 @@ impl Sysctl {
         Self { root: root.as_ref().to_owned() }
     }
 
+    /// What a setting holds; `None`: there is no such setting.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn get(&self, path: &str) -> io::Result<Option<String>> {
+        match std::fs::read_to_string(self.root.join(path)) {
+            Ok(now) => Ok(Some(now.trim().to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Makes a setting hold a value. `path` is like `net/ipv4/conf/cali0/proxy_arp`.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Workloads: their chains, their entries in the dispatch maps, their routes.
+//! Workloads: their chains, their entries in the dispatch maps, their routes and neighbours.
 //!
 //! Always holds: two endpoints that claim one interface or one address are resolved by their names, the smaller wins,
 //! whichever came first.
@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use libcalico_model::key::WorkloadEndpointKey;
 
 use super::Outputs;
+use super::floating_ip::has_floating;
 use crate::config::Config;
+use crate::driver::neighbour;
 use crate::render::{endpoint, names};
 use crate::rule::{Action, Chain, ChainId, End, Family, Match, Rule, Table};
 
@@ -26,9 +28,13 @@ pub struct EndpointManager {
     started: bool,
 }
 
-fn nets(e: &WorkloadEndpoint) -> impl Iterator<Item = IpNet> + '_ {
+/// Where routes to the workload lead from: its addresses, and the floating ones that are translated to them.
+fn nets(key: &WorkloadEndpointKey, e: &WorkloadEndpoint, config: &Config) -> BTreeSet<IpNet> {
     let v4 = e.ipv4_nets.iter().map(|n| IpNet::V4(n.trunc()));
-    v4.chain(e.ipv6_nets.iter().map(|n| IpNet::V6(n.trunc())))
+    let v6 = e.ipv6_nets.iter().map(|n| IpNet::V6(n.trunc()));
+    let floating =
+        e.nat.iter().filter(|_| has_floating(key, config)).map(|(_, external)| IpNet::from(*external));
+    v4.chain(v6).chain(floating).collect()
 }
 
 impl EndpointManager {
@@ -51,7 +57,7 @@ impl EndpointManager {
                 let name: Arc<str> = e.interface_name.as_str().into();
                 self.by_interface.entry(name.clone()).or_default().insert(key.clone());
                 self.dirty_interfaces.insert(name);
-                for net in nets(e) {
+                for net in nets(key, e, &self.config) {
                     self.by_net.entry(net).or_default().insert(key.clone());
                     self.dirty_nets.insert(net);
                 }
@@ -73,7 +79,7 @@ impl EndpointManager {
                 keys.remove(key);
             }
         }
-        for net in nets(&old) {
+        for net in nets(key, &old, &self.config) {
             self.dirty_nets.insert(net);
             if let Some(keys) = self.by_net.get_mut(&net) {
                 keys.remove(key);
@@ -88,9 +94,19 @@ impl EndpointManager {
         self.by_interface.contains_key(interface)
     }
 
+    /// Of the workloads that claim an interface the one that has it.
+    pub fn winner(&self, interface: &str) -> Option<&WorkloadEndpointKey> {
+        self.by_interface.get(interface)?.first()
+    }
+
     fn on_interface(&self, interface: &str) -> Option<&Arc<WorkloadEndpoint>> {
-        let key = self.by_interface.get(interface)?.first()?;
-        self.endpoints.get(key)
+        self.endpoints.get(self.winner(interface)?)
+    }
+
+    /// True where a workload may send from further addresses.
+    pub fn may_spoof(&self, interface: &str) -> bool {
+        let e = self.on_interface(interface);
+        self.config.workload_source_spoofing && e.is_some_and(|e| !e.allow_spoofed_source_prefixes.is_empty())
     }
 
     pub fn resolve(&mut self, out: &mut Outputs) {
@@ -102,9 +118,15 @@ impl EndpointManager {
             let winner = self
                 .by_net
                 .get(&net)
-                .and_then(|keys| keys.iter().filter_map(|k| self.endpoints.get(k)).find(|e| e.active))
-                .map(|e| Arc::<str>::from(e.interface_name.as_str()));
-            out.routes.set(net, winner.as_ref());
+                .and_then(|keys| keys.iter().filter_map(|k| self.endpoints.get(k)).find(|e| e.active));
+            let interface = winner.map(|e| Arc::<str>::from(e.interface_name.as_str()));
+            out.routes.set(net, interface.as_ref());
+            if let IpNet::V4(net) = net
+                && net.prefix_len() == 32
+            {
+                let mac = winner.and_then(|e| neighbour::parse_mac(e.mac.as_deref()?));
+                out.neighbours.set(net.addr(), interface.zip(mac));
+            }
         }
         if !dirty.is_empty() || !self.started {
             self.started = true;
@@ -113,16 +135,18 @@ impl EndpointManager {
     }
 
     fn interface(&self, interface: &Arc<str>, out: &mut Outputs) {
-        let chains = self.on_interface(interface).map(|e| endpoint::workload(e, &self.config));
+        let found = self.on_interface(interface);
+        let chains = found.map(|e| endpoint::workload(e, &self.config));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));
         let chains = chains.map(|all| all.map(|(_, chain)| Arc::new(chain)));
         for family in self.config.families() {
             let tables = out.tables.family(*family);
+            let chains = chains.as_ref().filter(|_| found.is_some_and(|e| endpoint::uses(e, *family)));
             for (n, (map, id)) in maps.iter().zip(&ids).enumerate() {
                 let map = ChainId::new(Table::Filter, *map);
-                match chains.as_ref().and_then(|c| c.get(n)) {
+                match chains.and_then(|c| c.get(n)) {
                     Some(chain) => {
                         tables.set_chain(id.clone(), chain.clone());
                         tables.dispatch(&map, interface, Some(id.name.clone()));

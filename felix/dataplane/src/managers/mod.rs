@@ -4,6 +4,7 @@
 //! the desired state is a function of the messages' end result, not of their order or number.
 
 mod endpoint;
+mod floating_ip;
 mod host;
 mod host_endpoint;
 mod ip_set;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use felix_message::Message;
 
 use crate::config::Config;
+use crate::counters::Counted;
 use crate::driver::desired::Desired;
+use crate::driver::neighbour::DesiredNeighbours;
 use crate::driver::route::DesiredRoutes;
 use crate::interfaces::Interfaces;
 
@@ -25,6 +28,9 @@ use crate::interfaces::Interfaces;
 pub struct Outputs {
     pub tables: Desired,
     pub routes: DesiredRoutes,
+    pub neighbours: DesiredNeighbours,
+    /// Whose rules stand in which chain.
+    pub counted: Counted,
 }
 
 /// A converter.
@@ -63,6 +69,7 @@ impl Managers {
                 Box::new(host::HostManager::new(config.clone())),
                 Box::new(masquerade::MasqueradeManager::new(config.clone())),
                 Box::new(host_endpoint::HostEndpointManager::new(config.clone())),
+                Box::new(floating_ip::FloatingIpManager::new(config.clone())),
             ],
             workloads: endpoint::EndpointManager::new(config.clone()),
         }
@@ -95,5 +102,17 @@ impl Managers {
     #[must_use]
     pub fn has_workload(&self, interface: &str) -> bool {
         self.workloads.has_interface(interface)
+    }
+
+    /// The workload that has an interface.
+    #[must_use]
+    pub fn workload_on(&self, interface: &str) -> Option<&libcalico_model::key::WorkloadEndpointKey> {
+        self.workloads.winner(interface)
+    }
+
+    /// True where the interface's workload may send from addresses of others.
+    #[must_use]
+    pub fn may_spoof(&self, interface: &str) -> bool {
+        self.workloads.may_spoof(interface)
     }
 }

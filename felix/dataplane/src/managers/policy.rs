@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use felix_message::{ActivePolicy, ActiveProfile, Message, Rule};
+use felix_message::{ActivePolicy, ActiveProfile, Message};
 
 use super::{Manager, Outputs};
 use crate::config::Config;
+use crate::counters::Source;
+use crate::render::identity::Owner;
 use crate::render::names::{self, Direction};
 use crate::render::policy;
 use crate::rule::{ChainId, Table};
@@ -21,14 +23,25 @@ impl PolicyManager {
         Self { config }
     }
 
-    fn set(&self, out: &mut Outputs, tables: &[Table], name: &str, rules: &[Rule]) {
+    fn set(
+        &self,
+        out: &mut Outputs,
+        tables: &[Table],
+        name: &str,
+        (owner, direction): (&Owner, Direction),
+        source: Source,
+    ) {
         let name: Arc<str> = name.into();
+        let mut chains = [None, None];
         for family in self.config.families() {
-            let chain = Arc::new(policy::chain(rules, *family, &self.config));
+            let rules = source.rules(direction);
+            let chain = Arc::new(policy::chain(rules, *family, &self.config, owner));
             for table in tables {
                 out.tables.family(*family).set_chain(ChainId::new(*table, name.clone()), chain.clone());
             }
+            chains[family.index()] = Some(chain);
         }
+        out.counted.set(&name, owner, direction, source, chains);
     }
 
     fn remove(&self, out: &mut Outputs, tables: &[Table], name: &str) {
@@ -60,23 +73,28 @@ impl Manager for PolicyManager {
         use Direction::{Egress, Ingress};
         match message {
             Message::PolicyUpdate(key, p) if !key.kind.staged() => {
-                for (direction, rules) in [(Ingress, &p.inbound), (Egress, &p.outbound)] {
+                let owner = Owner::Policy { key: key.clone(), tier: p.tier.as_str().into() };
+                for direction in [Ingress, Egress] {
                     let name = names::policy_chain(direction, key);
                     let wanted = tables(p, direction);
                     let others: Vec<Table> = ALL.into_iter().filter(|t| !wanted.contains(t)).collect();
                     self.remove(out, &others, &name);
-                    self.set(out, wanted, &name, rules);
+                    self.set(out, wanted, &name, (&owner, direction), Source::Policy(p.clone()));
                 }
             }
             Message::PolicyRemove(key) => {
                 for direction in [Ingress, Egress] {
-                    self.remove(out, &ALL, &names::policy_chain(direction, key));
+                    let name = names::policy_chain(direction, key);
+                    self.remove(out, &ALL, &name);
+                    out.counted.remove(&name);
                 }
             }
             Message::ProfileUpdate(name, p) => self.profile(out, name, p),
             Message::ProfileRemove(name) => {
                 for direction in [Ingress, Egress] {
-                    self.remove(out, &PROFILE_TABLES, &names::profile_chain(direction, name));
+                    let name = names::profile_chain(direction, name);
+                    self.remove(out, &PROFILE_TABLES, &name);
+                    out.counted.remove(&name);
                 }
             }
             _ => {}
@@ -85,9 +103,11 @@ impl Manager for PolicyManager {
 }
 
 impl PolicyManager {
-    fn profile(&self, out: &mut Outputs, name: &str, p: &ActiveProfile) {
-        for (direction, rules) in [(Direction::Ingress, &p.inbound), (Direction::Egress, &p.outbound)] {
-            self.set(out, &PROFILE_TABLES, &names::profile_chain(direction, name), rules);
+    fn profile(&self, out: &mut Outputs, name: &str, p: &Arc<ActiveProfile>) {
+        let owner = Owner::Profile(name.into());
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let chain = names::profile_chain(direction, name);
+            self.set(out, &PROFILE_TABLES, &chain, (&owner, direction), Source::Profile(p.clone()));
         }
     }
 }

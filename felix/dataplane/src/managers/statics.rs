@@ -1,8 +1,10 @@
-//! The fixed chains; they change with the use of IPIP alone.
+//! The fixed chains; they change with the use of IPIP and with the networks of services alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use felix_message::Message;
+use ipnet::IpNet;
 
 use super::{Manager, Outputs};
 use crate::config::Config;
@@ -12,20 +14,32 @@ use crate::rule::{ChainId, Table};
 pub struct StaticManager {
     config: Arc<Config>,
     ipip: bool,
+    /// Networks of services that BGP tells other routers of.
+    services: BTreeSet<IpNet>,
     dirty: bool,
 }
 
 impl StaticManager {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { ipip: false, dirty: true, config }
+        Self { ipip: false, services: BTreeSet::new(), dirty: true, config }
     }
 }
 
 impl Manager for StaticManager {
     fn on_message(&mut self, message: &Message, _out: &mut Outputs) {
-        if let Message::EncapsulationUpdate(e) = message {
-            self.dirty |= self.ipip != e.ipip;
-            self.ipip = e.ipip;
+        match message {
+            Message::EncapsulationUpdate(e) => {
+                self.dirty |= self.ipip != e.ipip;
+                self.ipip = e.ipip;
+            }
+            Message::GlobalBgpConfigUpdate(c) => {
+                let all =
+                    [&c.service_cluster_cidrs, &c.service_external_cidrs, &c.service_loadbalancer_cidrs];
+                let services = all.into_iter().flatten().map(IpNet::trunc).collect();
+                self.dirty |= self.services != services;
+                self.services = services;
+            }
+            _ => {}
         }
     }
 
@@ -47,6 +61,8 @@ impl Manager for StaticManager {
             for (id, chain) in chains {
                 tables.set_chain(id, Arc::new(chain));
             }
+            let block = base::service_loop_prevention(*family, &self.config, &self.services);
+            tables.set_chain(ChainId::new(Table::Filter, "cali-cidr-block"), Arc::new(block));
         }
     }
 }

@@ -4,6 +4,11 @@
 //! or to an interface with a workload's name ends in the dispatch chain's drop where no endpoint has that name.
 //! Left out: per-endpoint and per-policy chains.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::config::{AllowAction, Config, EndpointToHostAction, ServiceLoopPrevention};
 use crate::render::policy::deny;
 use crate::rule::{
@@ -80,7 +85,6 @@ pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainI
         (Table::Filter, "cali-INPUT", input(family, config, ipip)),
         (Table::Filter, "cali-OUTPUT", output(family, config, ipip)),
         (Table::Filter, "cali-wl-to-host", workload_to_host(family, config)),
-        (Table::Filter, "cali-cidr-block", service_loop_prevention(family, config)),
         (Table::Filter, "cali-from-wl-dispatch", dispatch(config, true)),
         (Table::Filter, "cali-to-wl-dispatch", dispatch(config, false)),
         (Table::Raw, "cali-PREROUTING", raw_prerouting(config)),
@@ -94,8 +98,6 @@ pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainI
             "cali-POSTROUTING",
             vec![Rule::always(jump("cali-fip-snat")), Rule::always(jump("cali-nat-outgoing"))],
         ),
-        (Table::Nat, "cali-fip-dnat", vec![]),
-        (Table::Nat, "cali-fip-snat", vec![]),
     ];
     for table in [Table::Raw, Table::Mangle, Table::Filter] {
         out.push((table, "cali-failsafe-in", failsafe(table, family, config, true)));
@@ -188,17 +190,43 @@ fn workload_to_host(family: Family, config: &Config) -> Vec<Rule> {
     out
 }
 
-fn service_loop_prevention(family: Family, config: &Config) -> Vec<Rule> {
+/// What leaves again for a network of services has met no service: it would come back from the router.
+#[must_use]
+pub fn service_loop_prevention(family: Family, config: &Config, cidrs: &BTreeSet<IpNet>) -> Chain {
     let action = match config.service_loop_prevention {
         ServiceLoopPrevention::Drop => Action::Drop,
         ServiceLoopPrevention::Reject => Action::Reject,
-        ServiceLoopPrevention::Disabled => return Vec::new(),
+        ServiceLoopPrevention::Disabled => return Chain::default(),
     };
-    let own = config.service_cidrs.iter().filter(|n| Family::of_net(n) == family);
-    own.map(|n| {
+    let own = cidrs.iter().filter(|n| Family::of_net(n) == family);
+    let rules = own.map(|n| {
         Rule::when(vec![Match::Net { end: End::Dst, not: false, nets: vec![n.trunc()] }], action.clone())
-    })
-    .collect()
+    });
+    Chain::new(rules.collect())
+}
+
+fn host_net(addr: IpAddr, end: End) -> Match {
+    Match::Net { end, not: false, nets: vec![addr.into()] }
+}
+
+/// Translation of floating addresses: `cali-fip-dnat` from external to internal, `cali-fip-snat` for a workload that
+/// reaches itself by its external address.
+#[must_use]
+pub fn floating(dnat: &BTreeMap<IpAddr, IpAddr>, snat: &BTreeMap<IpAddr, IpAddr>) -> [Chain; 2] {
+    let dnat = dnat
+        .iter()
+        .map(|(external, internal)| {
+            Rule::when(vec![host_net(*external, End::Dst)], Action::Dnat { to: *internal })
+        })
+        .collect();
+    let snat = snat
+        .iter()
+        .map(|(internal, external)| {
+            let hairpin = vec![host_net(*internal, End::Src), host_net(*internal, End::Dst)];
+            Rule::when(hairpin, Action::Snat { to: *external, ports: None })
+        })
+        .collect();
+    [Chain::new(dnat), Chain::new(snat)]
 }
 
 fn dispatch(config: &Config, from: bool) -> Vec<Rule> {

@@ -10,10 +10,23 @@ use felix_message::{HostEndpoint, TierDefaultAction, TierInfo, WorkloadEndpoint}
 use crate::config::{AllowAction, Config};
 use crate::render::names::{self, Direction};
 use crate::render::policy::deny;
-use crate::rule::{Action, Chain, ChainId, End, Match, Rule, Table, ct_state};
+use crate::rule::{Action, Chain, ChainId, End, Family, Match, Rule, Table, ct_state};
 
 const UDP: u8 = 17;
 const IPIP: u8 = 4;
+
+/// True where a workload can have traffic of a family: it has an address of it, or none at all is known. In the other
+/// family its interface is unknown and everything is dropped; nothing has to be programmed for it.
+#[must_use]
+pub fn uses(endpoint: &WorkloadEndpoint, family: Family) -> bool {
+    let e = endpoint;
+    let own = match family {
+        Family::V4 => !e.ipv4_nets.is_empty(),
+        Family::V6 => !e.ipv6_nets.is_empty(),
+    };
+    let any = e.ipv4_nets.is_empty() && e.ipv6_nets.is_empty();
+    own || any || e.allow_spoofed_source_prefixes.iter().any(|n| Family::of_net(n) == family)
+}
 
 /// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
 #[must_use]

@@ -32,6 +32,17 @@ pub fn lower<'a>(rules: &'a [Rule], marks: &Marks) -> Vec<Cow<'a, Rule>> {
     out
 }
 
+/// For each rule: where among [`lower`]'s the one stands that acts for it.
+#[must_use]
+pub fn ends(rules: &[Rule], marks: &Marks) -> Vec<usize> {
+    let mut behind = 0;
+    let each = rules.iter().map(|r| {
+        behind += lower(std::slice::from_ref(r), marks).len();
+        behind - 1
+    });
+    each.collect()
+}
+
 fn lower_blocks<'a>(rule: &'a Rule, marks: &Marks, out: &mut Vec<Cow<'a, Rule>>) {
     let Marks { scratch0: all, scratch1: this, .. } = *marks;
     let mut push = |matches, action| out.push(Cow::Owned(Rule { matches, action }));

@@ -1,6 +1,7 @@
 //! Rules of policies and profiles.
 //!
-//! In: a rule whose selectors are resolved into sets. Out: rules that set the accept, pass or drop bit and act on it.
+//! In: a rule whose selectors are resolved into sets. Out: rules that set the accept, pass or drop bit and act on it, and
+//! which of them tells of which rule by its counter.
 //! Always holds: a rule that can never match in a family is left out of that family's chain; a rule whose networks are
 //! all of the other family is such a rule (also where the networks are negated: upstream's reading of a rule that names
 //! addresses of one family). Left out: which endpoint uses the chain.
@@ -9,6 +10,7 @@ use felix_message::{Action as RuleAction, PortRange, Rule as PolicyRule, Side};
 use ipnet::IpNet;
 
 use crate::config::{Config, DenyAction};
+use crate::render::identity::{self, Owner};
 use crate::rule::{Action, Chain, End, Family, Match, Rule, SetName};
 
 const ICMP: u8 = 1;
@@ -18,11 +20,15 @@ const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 /// The chain of one direction of a policy or profile.
 #[must_use]
-pub fn chain(rules: &[PolicyRule], family: Family, config: &Config) -> Chain {
+pub fn chain(rules: &[PolicyRule], family: Family, config: &Config, owner: &Owner) -> Chain {
     let mut out = Vec::with_capacity(rules.len() * 2);
+    let mut log_prefix = None;
     for rule in rules {
+        if rule.action == RuleAction::Log && log_prefix.is_none() {
+            log_prefix = Some(format!("{}: ", identity::log_prefix(&config.log_prefix, owner)));
+        }
         for matches in conditions(rule, family) {
-            append(rule.action, matches, config, &mut out);
+            append(rule.action, matches, config, log_prefix.as_deref().unwrap_or_default(), &mut out);
         }
     }
     // Whoever jumped here looks at the mark anyway.
@@ -32,7 +38,23 @@ pub fn chain(rules: &[PolicyRule], family: Family, config: &Config) -> Chain {
     Chain::new(out)
 }
 
-fn append(action: RuleAction, matches: Vec<Match>, config: &Config, out: &mut Vec<Rule>) {
+/// For every rule of the policy, by its place: where in [`chain`] the rules stand whose counters together tell how often
+/// it matched.
+#[must_use]
+pub fn counted(rules: &[PolicyRule], family: Family) -> Vec<Vec<usize>> {
+    let mut at = 0;
+    let mut out = Vec::with_capacity(rules.len());
+    for rule in rules {
+        // A Log rule is one; others mark the packet, then act on the mark.
+        let each = if rule.action == RuleAction::Log { 1 } else { 2 };
+        let alternatives = conditions(rule, family).len();
+        out.push((0..alternatives).map(|n| at + n * each).collect());
+        at += alternatives * each;
+    }
+    out
+}
+
+fn append(action: RuleAction, matches: Vec<Match>, config: &Config, log_prefix: &str, out: &mut Vec<Rule>) {
     let marks = &config.marks;
     let mut set = |matches, bit, then| {
         out.push(Rule::when(matches, Action::Mark { clear: 0, set: bit }));
@@ -43,7 +65,7 @@ fn append(action: RuleAction, matches: Vec<Match>, config: &Config, out: &mut Ve
         RuleAction::Pass => set(matches, marks.pass, Action::Return),
         RuleAction::Deny => set(matches, marks.drop, deny(config)),
         RuleAction::Log => {
-            out.push(Rule::when(matches, Action::Log { prefix: format!("{}: ", config.log_prefix) }));
+            out.push(Rule::when(matches, Action::Log { prefix: log_prefix.to_owned() }));
         }
     }
 }
@@ -184,7 +206,7 @@ mod tests {
 
     fn render(rule: PolicyRule, family: Family) -> Vec<String> {
         let config = Config::default();
-        let chain = chain(&[rule], family, &config);
+        let chain = chain(&[rule], family, &config, &Owner::Profile("p".into()));
         text::rules(&chain.rules, crate::rule::Table::Filter, family, &config.marks)
     }
 
@@ -252,6 +274,24 @@ mod tests {
         let text = render(rule, Family::V4).join("\n");
         for word in ["tcp dport 53", "udp dport 53", "sctp dport 53"] {
             assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_rule_knows_where_its_counters_stand() {
+        let mut ports = PolicyRule::default();
+        ports.dst.ports = vec![PortRange { first: 53, last: 53 }];
+        let log = PolicyRule { action: RuleAction::Log, ..PolicyRule::default() };
+        let mut other = tcp();
+        other.src.nets = vec!["fd00::/8".parse().unwrap()];
+        let rules = [log, ports, other, tcp()];
+        let config = Config::default();
+        let chain = chain(&rules, Family::V4, &config, &Owner::Profile("p".into()));
+        let counted = counted(&rules, Family::V4);
+        assert_eq!(counted, [vec![0], vec![1, 3, 5], vec![], vec![7]]);
+        for at in counted.into_iter().flatten() {
+            let rule = &chain.rules[at];
+            assert!(matches!(rule.action, Action::Log { .. } | Action::Mark { clear: 0, .. }), "{rule:?}");
         }
     }
 }

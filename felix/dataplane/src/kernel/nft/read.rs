@@ -210,7 +210,9 @@ pub fn counters(
             let mut counter =
                 RuleCounter { handle, tag: find(&attrs, 7).and_then(tag_of), ..RuleCounter::default() };
             let expressions = Attributes(find(&attrs, 4).unwrap_or(&[]));
-            let found = expressions.map(|(_, e)| Attributes(e)).find(|e| find(e, 1).and_then(text) == Some("counter"));
+            let found = expressions
+                .map(|(_, e)| Attributes(e))
+                .find(|e| find(e, 1).and_then(text) == Some("counter"));
             if let Some(data) = found.and_then(|e| find(&e, 2)) {
                 let data = Attributes(data);
                 counter.bytes = find(&data, 1).and_then(be64).unwrap_or(0);
