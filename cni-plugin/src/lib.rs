@@ -30,6 +30,7 @@ pub mod log;
 pub mod netconf;
 pub mod network;
 pub mod plan;
+pub mod policy_wait;
 pub mod request;
 pub mod result;
 pub mod run;

@@ -83,6 +83,23 @@ impl Workload {
         }
     }
 
+    /// A pod that is known by name alone.
+    #[must_use]
+    pub fn of_pod(node: &str, namespace: &str, pod: &str, container_id: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            orchestrator: "k8s",
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container_id: container_id.to_owned(),
+            endpoint: "eth0".to_owned(),
+            labels: BTreeMap::new(),
+            profile: Profile::Namespace(namespace.to_owned()),
+            facts: None,
+            namespace_facts: None,
+        }
+    }
+
     /// True for a Kubernetes pod.
     #[must_use]
     pub fn is_pod(&self) -> bool {

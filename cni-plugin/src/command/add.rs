@@ -32,6 +32,7 @@ use crate::gates;
 use crate::network::netns::NetNs;
 use crate::network::{configure, differences, make_pair, remove, remove_host};
 use crate::plan::{self, NetworkPlan, mac_text, parse_mac};
+use crate::policy_wait;
 use crate::request::Request;
 use crate::result::CniResult;
 use crate::store::{self, Stores};
@@ -71,7 +72,10 @@ pub async fn add(request: &Request, stdin: &[u8]) -> Result<CniResult, CniError>
         (Ok(()), Err(failure)) => Err(failure),
     };
     match outcome {
-        Ok(result) => Ok(result),
+        Ok(result) => {
+            policy_wait::wait(conf, &workload).await;
+            Ok(result)
+        }
         Err((e, written)) => Err(job.undo(e, &plan, &workload, written).await),
     }
 }

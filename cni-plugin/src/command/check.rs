@@ -13,12 +13,14 @@ use super::{OWN_IPAM, kernel, mtu_file};
 use crate::delegate;
 use crate::endpoint::{self, StoredEndpoint};
 use crate::error::{CniError, Code};
+use crate::facts;
 use crate::network::differences;
 use crate::network::netns::NetNs;
 use crate::plan::{self, parse_mac};
 use crate::request::{Command, Request};
 use crate::result::{CniResult, Route};
 use crate::store;
+use crate::wishes;
 use crate::workload::Workload;
 
 /// Serves CHECK.
@@ -34,10 +36,20 @@ pub async fn check(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let stores = store::open(conf).await?;
     let store = &stores.store;
     let mut wrong = Vec::new();
-    let found = store.read_many(&[Read::Key(endpoint::key(&w))]).await?.into_iter().next();
-    let Some(stands) = (match found {
-        Some(Found::Key(Some(kv))) => StoredEndpoint::read(&kv),
-        _ => None,
+    if stores.kubernetes && !w.is_pod() {
+        return Err(super::no_pod());
+    }
+    let pod = match stores.api.as_deref().filter(|_| stores.kubernetes) {
+        Some(api) => facts::pod(api, &w).await?,
+        None => None,
+    };
+    let Some(stands) = (match &pod {
+        Some(pod) => Some(StoredEndpoint::of_pod(pod)).filter(|e| !e.endpoint.spec.ip_networks.is_empty()),
+        None if stores.kubernetes => None,
+        None => match store.read_many(&[Read::Key(endpoint::key(&w))]).await?.into_iter().next() {
+            Some(Found::Key(Some(kv))) => StoredEndpoint::read(&kv),
+            _ => None,
+        },
     }) else {
         return Err(failed(&[format!("endpoint {} is not in the datastore", w.endpoint_name())]));
     };
@@ -63,7 +75,8 @@ pub async fn check(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     }
     let mut plan = plan::pair(conf, &w, plan::mtu(conf, mtu_file().as_deref())?);
     plan.host_ifname.clone_from(&spec.interface_name);
-    plan.pod_mac = parse_mac(&spec.mac).unwrap_or(plan.pod_mac);
+    let wished = wishes::read(conf, pod.as_ref(), None)?.mac;
+    plan.pod_mac = parse_mac(&spec.mac).or(wished).unwrap_or(plan.pod_mac);
     let given: Vec<Route> = if conf.ipam.type_ == OWN_IPAM { Vec::new() } else { previous.routes };
     let plan = plan.with_addresses(conf, &stored, &given);
     wrong.extend(kernel(move || differences(&plan, &ns)).await?);

@@ -2,6 +2,8 @@
 //! when it is dropped.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod kube;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -227,21 +229,7 @@ impl Machine {
     }
 
     fn spawn_program(&self, program: &Path, conf: &Value, env: &[(&str, &str)]) -> Child {
-        let stdin = conf.to_string();
-        self.ns.enter(|| {
-            let mut child = Command::new(program)
-                .env_clear()
-                .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-                .envs(env.iter().copied())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            // A plugin that ends before it has read everything closes the pipe.
-            let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-            child
-        })
+        spawn_in(&self.ns, program, conf, env)
     }
 
     pub fn call_with(&self, plugin: &str, conf: &Value, env: &[(&str, &str)]) -> Answer {
@@ -328,7 +316,26 @@ impl Drop for Machine {
     }
 }
 
-fn answer(child: Child, started: Instant) -> Answer {
+/// Starts a plugin in a namespace.
+pub fn spawn_in(ns: &NetNs, program: &Path, conf: &Value, env: &[(&str, &str)]) -> Child {
+    let stdin = conf.to_string();
+    ns.enter(|| {
+        let mut child = Command::new(program)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A plugin that ends before it has read everything closes the pipe.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        child
+    })
+}
+
+pub fn answer(child: Child, started: Instant) -> Answer {
     let out = child.wait_with_output().unwrap();
     Answer {
         ok: out.status.success(),

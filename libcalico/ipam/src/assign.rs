@@ -377,7 +377,11 @@ impl<'a> Draft<'a> {
 
     /// Takes up to `n` of a block that stands, whoever owns it.
     fn take(&mut self, b: &Stored<AllocationBlock>, n: usize, snapshot: &Snapshot) -> usize {
-        self.change(b, None, |b, attribute| block::assign_next(b, n, attribute, &snapshot.reservations))
+        let (rest, now) = (snapshot.cooldown_seconds(), self.now);
+        self.change(b, None, |b, attribute| {
+            block::warm_up(b, rest, now);
+            block::assign_next(b, n, attribute, &snapshot.reservations)
+        })
     }
 
     /// Takes up to `n` of an own block, and confirms the claim on it where that is open.
@@ -388,7 +392,9 @@ impl<'a> Draft<'a> {
         n: usize,
         snapshot: &Snapshot,
     ) -> usize {
+        let (rest, now) = (snapshot.cooldown_seconds(), self.now);
         self.change(b, Some(claim), |b, attribute| {
+            block::warm_up(b, rest, now);
             block::assign_next(b, n, attribute, &snapshot.reservations)
         })
     }

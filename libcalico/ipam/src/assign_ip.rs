@@ -41,7 +41,9 @@ pub fn next(
     let claim = snapshot.affinities().and_then(|a| a.get(&cidr));
     let mut draft = Draft::new(request, now);
     let mut taken = false;
+    let rest = snapshot.cooldown_seconds();
     let mut one = |b: &mut _, attribute: &_| {
+        block::warm_up(b, rest, now);
         taken = block::assign_one(b, addr, attribute);
         if taken { vec![addr] } else { Vec::new() }
     };

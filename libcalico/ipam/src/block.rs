@@ -4,7 +4,8 @@
 //! are in the attributes that the caller gives), no I/O. Always holds after each function, where it held before
 //! ([`check`]): every ordinal is either in `unallocated` once or in `allocations`, every attribute is in use, no two
 //! attributes are equal. Free ordinals are a queue as in upstream: given out from the front, released to the end, so
-//! an address rests as long as possible before it is used again.
+//! an address rests as long as possible before it is used again. With a cool-down (`ipCooldownSeconds`) it rests so long
+//! at least: it keeps its place among the allocations, with the time of its release instead of an owner.
 //!
 //! Each write of a block raises its sequence number ([`written`]); an address keeps the number at which it was given
 //! out, so that a late release of an earlier tenant can be told from the present one.
@@ -83,13 +84,13 @@ pub fn belongs_to(b: &AllocationBlock, owner: &Owner) -> bool {
     owner_text(b).is_some_and(|a| a == owner.affinity())
 }
 
-/// Number of allocated addresses.
+/// Number of addresses that are not free: allocated, or resting after their release.
 #[must_use]
 pub fn in_use(b: &AllocationBlock) -> usize {
     b.allocations.iter().flatten().count()
 }
 
-/// True where nothing is allocated.
+/// True where every address is free.
 #[must_use]
 pub fn is_empty(b: &AllocationBlock) -> bool {
     b.allocations.iter().all(Option::is_none)
@@ -195,6 +196,64 @@ pub fn release_where(
     freed
 }
 
+/// As [`release_where`], but freed addresses rest: they stay in their places, with nothing but the time of their
+/// release for an attribute, until [`warm_up`] puts them into the queue.
+pub fn cool_where(
+    b: &mut AllocationBlock,
+    mut select: impl FnMut(IpAddr, &AllocationAttribute) -> bool,
+    now: Moment,
+) -> Vec<(IpAddr, Option<String>)> {
+    let resting = AllocationAttribute { released_at: Some(now.rfc3339()), ..AllocationAttribute::default() };
+    let mut freed = Vec::new();
+    for o in 0..b.allocations.len() {
+        let Some(attribute) = b.allocations.get(o).copied().flatten().and_then(|i| b.attributes.get(i))
+        else {
+            continue;
+        };
+        let addr = address(b.cidr, o);
+        if !rests(attribute) && select(addr, attribute) {
+            freed.push((addr, attribute.handle_id.clone()));
+            // A late release of the earlier tenant must not look like one of the next.
+            allocate(b, o, &resting);
+        }
+    }
+    if !freed.is_empty() {
+        drop_unused_attributes(b);
+    }
+    freed
+}
+
+/// Puts addresses that have rested for so many seconds at the end of the queue. True where there were any.
+pub fn warm_up(b: &mut AllocationBlock, seconds: u32, now: Moment) -> bool {
+    let done = |a: &AllocationAttribute| {
+        let Some(at) = a.released_at.as_deref() else { return false };
+        // A time that cannot be read would keep the address away for ever. The text has lost the fraction of a second.
+        seconds == 0 || Moment::parse(at).is_none_or(|at| at.plus_seconds(seconds.saturating_add(1)) <= now)
+    };
+    let over: BTreeSet<usize> =
+        b.attributes.iter().enumerate().filter(|(_, a)| done(a)).map(|(i, _)| i).collect();
+    if over.is_empty() {
+        return false;
+    }
+    for o in 0..b.allocations.len() {
+        if let Some(slot) = b.allocations.get_mut(o)
+            && slot.is_some_and(|i| over.contains(&i))
+        {
+            *slot = None;
+            b.unallocated.push(o);
+            b.sequence_number_for_allocation.remove(&o.to_string());
+        }
+    }
+    drop_unused_attributes(b);
+    true
+}
+
+/// True for an address that was released and is not to be given out yet.
+#[must_use]
+pub fn rests(a: &AllocationAttribute) -> bool {
+    a.released_at.is_some()
+}
+
 /// Attributes that no allocation names leave the list; the others move up in their order.
 fn drop_unused_attributes(b: &mut AllocationBlock) {
     let used: BTreeSet<usize> = b.allocations.iter().flatten().copied().collect();
@@ -215,8 +274,13 @@ pub fn addresses_of(b: &AllocationBlock, handle: &str) -> Vec<IpAddr> {
     allocated(b).filter(|(_, a)| a.handle_id.as_deref() == Some(handle)).map(|(ip, _)| ip).collect()
 }
 
-/// Every allocated address with its attribute, in order.
+/// Every address that someone has, with its attribute, in order. Resting ones are nobody's.
 pub fn allocated(b: &AllocationBlock) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
+    taken(b).filter(|(_, a)| !rests(a))
+}
+
+/// Every address that is not free, with its attribute, in order.
+pub fn taken(b: &AllocationBlock) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
     b.allocations
         .iter()
         .enumerate()
@@ -239,6 +303,37 @@ mod tests {
 
     fn with_handle(h: &str) -> AllocationAttribute {
         AllocationAttribute { handle_id: Some(h.to_owned()), ..Default::default() }
+    }
+
+    #[test]
+    fn a_released_address_rests_before_it_is_given_out_again() {
+        let start = Moment(1_795_246_062_900_000_000);
+        let after = |seconds| start.plus_seconds(seconds);
+        let mut b = block("10.0.0.0/30");
+        assert_eq!(assign(&mut b, 3, "x").len(), 3);
+        assert_eq!(cool_where(&mut b, |_, a| a.handle_id.as_deref() == Some("x"), start).len(), 3);
+        check(&b).unwrap();
+        assert_eq!((in_use(&b), allocated(&b).count(), addresses_of(&b, "x").len()), (3, 0, 0));
+        assert!(!is_empty(&b));
+        assert!(cool_where(&mut b, |_, _| true, after(5)).is_empty(), "resting again would take longer");
+        assert_eq!(assign(&mut b, 4, "y"), ["10.0.0.3"]);
+        assert!(!warm_up(&mut b, 30, after(30)), "the text of the time has lost a fraction of a second");
+        assert!(warm_up(&mut b, 30, after(31)));
+        check(&b).unwrap();
+        assert_eq!(b.attributes.len(), 1);
+        assert_eq!(assign(&mut b, 4, "z"), ["10.0.0.0", "10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn without_a_cool_down_or_a_time_that_can_be_read_nothing_rests() {
+        let now = Moment(1_795_246_062_900_000_000);
+        let mut b = block("10.0.0.0/31");
+        assign(&mut b, 2, "x");
+        cool_where(&mut b, |_, _| true, now);
+        assert!(warm_up(&mut b.clone(), 0, now));
+        b.attributes[0].released_at = Some("yesterday".to_owned());
+        assert!(warm_up(&mut b, 600, now));
+        assert!(is_empty(&b));
     }
 
     fn assign(b: &mut AllocationBlock, n: usize, h: &str) -> Vec<String> {

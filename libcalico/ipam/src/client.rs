@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use libcalico_datastore::{Datastore, DatastoreError, Found, Read, Write};
 use libcalico_model::ipam::AllocationBlock;
-use libcalico_model::{Key, Value};
+use libcalico_model::{Key, KeyValue, Value};
 use libcalico_net::cidr::IpNet;
 use tracing::{debug, info};
 
@@ -25,7 +25,7 @@ use crate::assign_ip;
 use crate::block;
 use crate::error::IpamError;
 use crate::moment::Moment;
-use crate::release::{self, ReleaseOptions};
+use crate::release::{self, ReleaseOptions, Rest};
 use crate::snapshot::{Need, Snapshot, Stored};
 
 /// Conflicts after which a request gives up. Upstream's number.
@@ -227,12 +227,12 @@ impl IpamClient {
                 }
             };
             let cidrs: Vec<IpNet> = stored.value.block.keys().filter_map(|c| c.parse().ok()).collect();
-            let blocks = self.blocks(&cidrs).await?;
+            let (blocks, rest) = self.blocks_and_rest(&cidrs).await?;
             let (mut writes, mut lost, mut freed) = (Vec::new(), BTreeMap::new(), Vec::new());
             for cidr in cidrs {
                 lost.insert(cidr, u32::MAX);
                 if let Some(b) = blocks.get(&cidr) {
-                    let r = release::handle_from_block(b, handle)?;
+                    let r = release::handle_from_block(b, handle, rest)?;
                     writes.extend(r.write);
                     freed.extend(r.freed.into_iter().map(|(ip, _)| ip));
                 }
@@ -294,9 +294,9 @@ impl IpamClient {
     async fn release_from(&self, cidr: IpNet, options: &[ReleaseOptions]) -> Result<Vec<IpAddr>, IpamError> {
         let mut retries = Retries::default();
         loop {
-            let blocks = self.blocks(&[cidr]).await?;
+            let (blocks, rest) = self.blocks_and_rest(&[cidr]).await?;
             let Some(b) = blocks.get(&cidr) else { return Ok(Vec::new()) };
-            let r = release::from_block(b, options)?;
+            let r = release::from_block(b, options, rest)?;
             let handles: Vec<String> = r.lost.keys().cloned().collect();
             let reads: Vec<Read> = handles.iter().map(|h| Read::Key(Key::Handle(h.clone()))).collect();
             let found = if reads.is_empty() { Vec::new() } else { self.store.read_many(&reads).await? };
@@ -326,6 +326,26 @@ impl IpamClient {
         Ok(blocks.values().flat_map(|b| of(b).collect::<Vec<_>>()).collect())
     }
 
+    /// Frees addresses that have rested for `ipCooldownSeconds`, of every block; returns how many blocks changed.
+    /// Assignments do the same to the blocks that they use: this is for blocks that nobody uses.
+    pub async fn collect_rested(&self) -> Result<usize, IpamError> {
+        let listing = self.store.list(&libcalico_datastore::Scope::Blocks).await?;
+        let (_, rest) = self.blocks_and_rest(&[]).await?;
+        let mut changed = 0;
+        for kv in listing.items {
+            let Value::Block(b) = kv.value else { continue };
+            let stored = Stored { value: *b, revision: kv.revision };
+            let Some(write) = release::rested(&stored, rest) else { continue };
+            match self.write(vec![write]).await {
+                Ok(()) => changed += 1,
+                // Whoever changed the block meanwhile did the same, or the next call does.
+                Err(e) if conflicting(&e).is_some() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(changed)
+    }
+
     /// Blocks that exist, of those named, in one round trip.
     pub(crate) async fn blocks(
         &self,
@@ -335,18 +355,23 @@ impl IpamClient {
             return Ok(BTreeMap::new());
         }
         let reads: Vec<Read> = cidrs.iter().map(|c| Read::Key(Key::Block(*c))).collect();
-        let found = self.store.read_many(&reads).await?;
-        Ok(cidrs
-            .iter()
-            .zip(found)
-            .filter_map(|(cidr, found)| match found {
-                Found::Key(Some(kv)) => match kv.value {
-                    Value::Block(b) => Some((*cidr, Stored { value: *b, revision: kv.revision })),
-                    _ => None,
-                },
-                _ => None,
-            })
-            .collect())
+        Ok(read_blocks(self.store.read_many(&reads).await?))
+    }
+
+    /// The same, with how long what is released rests, in one round trip.
+    async fn blocks_and_rest(
+        &self,
+        cidrs: &[IpNet],
+    ) -> Result<(BTreeMap<IpNet, Stored<AllocationBlock>>, Rest), IpamError> {
+        let mut reads: Vec<Read> = cidrs.iter().map(|c| Read::Key(Key::Block(*c))).collect();
+        reads.push(Read::Key(Key::IpamConfig));
+        let mut found = self.store.read_many(&reads).await?;
+        let seconds = match found.pop() {
+            Some(Found::Key(Some(KeyValue { value: Value::IpamConfig(c), .. }))) => c.ip_cooldown_seconds,
+            _ => None,
+        };
+        let rest = Rest { seconds: seconds.unwrap_or_default(), now: Moment::now() };
+        Ok((read_blocks(found), rest))
     }
 
     async fn pools(&self) -> Result<Vec<crate::pool::Pool>, IpamError> {
@@ -354,6 +379,16 @@ impl IpamClient {
         self.fill(&mut s, &[Need::Settings]).await?;
         Ok(s.pools)
     }
+}
+
+fn read_blocks(found: Vec<Found>) -> BTreeMap<IpNet, Stored<AllocationBlock>> {
+    let block = |found| match found {
+        Found::Key(Some(KeyValue { value: Value::Block(b), revision, .. })) => {
+            Some((b.cidr, Stored { value: *b, revision }))
+        }
+        _ => None,
+    };
+    found.into_iter().filter_map(block).collect()
 }
 
 fn handle_of(found: Option<Found>) -> Option<Stored<libcalico_model::ipam::Handle>> {

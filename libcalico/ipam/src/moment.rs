@@ -26,6 +26,19 @@ impl Moment {
         self.utc().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
+    /// Reads what [`Self::rfc3339`] writes, and fractions of a second too.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let nanos = DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()?;
+        u64::try_from(nanos).ok().map(Self)
+    }
+
+    /// So many seconds later.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(u64::from(seconds) * 1_000_000_000))
+    }
+
     /// `2026-11-21 07:30:32.208675393 +0000 UTC`, as in the attribute `timestamp`: trailing zeros are left out.
     #[must_use]
     pub fn attribute(self) -> String {

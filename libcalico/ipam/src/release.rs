@@ -15,6 +15,7 @@ use libcalico_net::cidr::IpNet;
 
 use crate::block;
 use crate::error::IpamError;
+use crate::moment::Moment;
 use crate::snapshot::Stored;
 
 /// An address to free.
@@ -45,15 +46,24 @@ pub struct BlockRelease {
     pub lost: BTreeMap<String, u32>,
 }
 
+/// How long released addresses rest, and the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// `ipCooldownSeconds`.
+    pub seconds: u32,
+    pub now: Moment,
+}
+
 /// Frees what the options name of a block.
 pub fn from_block(
     b: &Stored<AllocationBlock>,
     options: &[ReleaseOptions],
+    rest: Rest,
 ) -> Result<BlockRelease, IpamError> {
     let by_addr: BTreeMap<IpAddr, &ReleaseOptions> = options.iter().map(|o| (o.addr, o)).collect();
     let numbers = b.value.sequence_number_for_allocation.clone();
     let cidr = b.value.cidr;
-    release(b, |ip, attribute| {
+    release(b, rest, |ip, attribute| {
         let Some(o) = by_addr.get(&ip) else { return false };
         let number = || block::ordinal(cidr, ip).and_then(|n| numbers.get(&n.to_string())).copied();
         o.handle.as_ref().is_none_or(|h| attribute.handle_id.as_ref() == Some(h))
@@ -62,35 +72,55 @@ pub fn from_block(
 }
 
 /// Frees what a handle has of a block.
-pub fn handle_from_block(b: &Stored<AllocationBlock>, handle: &str) -> Result<BlockRelease, IpamError> {
-    release(b, |_, attribute| attribute.handle_id.as_deref() == Some(handle))
+pub fn handle_from_block(
+    b: &Stored<AllocationBlock>,
+    handle: &str,
+    rest: Rest,
+) -> Result<BlockRelease, IpamError> {
+    release(b, rest, |_, attribute| attribute.handle_id.as_deref() == Some(handle))
 }
 
 fn release(
     b: &Stored<AllocationBlock>,
+    rest: Rest,
     select: impl FnMut(IpAddr, &libcalico_model::ipam::AllocationAttribute) -> bool,
 ) -> Result<BlockRelease, IpamError> {
     let cidr = b.value.cidr;
     block::check(&b.value).map_err(|reason| IpamError::MalformedBlock { block: cidr, reason })?;
     let mut changed = b.value.clone();
-    let freed = block::release_where(&mut changed, select);
+    let freed = if rest.seconds == 0 {
+        block::release_where(&mut changed, select)
+    } else {
+        block::cool_where(&mut changed, select, rest.now)
+    };
+    if !freed.is_empty() {
+        block::warm_up(&mut changed, rest.seconds, rest.now);
+    }
     let mut lost = BTreeMap::new();
     for handle in freed.iter().filter_map(|(_, h)| h.clone()) {
         *lost.entry(handle).or_insert(0) += 1;
     }
-    let write = if freed.is_empty() {
-        None
-    } else if block::is_empty(&changed) && block::owner_text(&changed).is_none() {
-        Some(Write::Delete(Key::Block(cidr), Some(b.revision.clone())))
-    } else {
-        block::written(&mut changed);
-        Some(Write::Update(KeyValue {
-            key: Key::Block(cidr),
-            value: Value::Block(Box::new(changed)),
-            revision: b.revision.clone(),
-        }))
-    };
+    let write = (!freed.is_empty()).then(|| write_of(changed, b));
     Ok(BlockRelease { write, freed, lost })
+}
+
+/// The block with the addresses that have rested long enough free again; `None` where there are none. One that is empty
+/// then and belongs to nobody is deleted.
+pub fn rested(b: &Stored<AllocationBlock>, rest: Rest) -> Option<Write> {
+    let mut changed = b.value.clone();
+    if block::check(&changed).is_err() || !block::warm_up(&mut changed, rest.seconds, rest.now) {
+        return None;
+    }
+    Some(write_of(changed, b))
+}
+
+fn write_of(mut changed: AllocationBlock, b: &Stored<AllocationBlock>) -> Write {
+    let key = Key::Block(b.value.cidr);
+    if block::is_empty(&changed) && block::owner_text(&changed).is_none() {
+        return Write::Delete(key, Some(b.revision.clone()));
+    }
+    block::written(&mut changed);
+    Write::Update(KeyValue { key, value: Value::Block(Box::new(changed)), revision: b.revision.clone() })
 }
 
 /// The handle less what it lost of each block; `u32::MAX` where it has nothing of the block any more. `None` where

@@ -101,7 +101,7 @@ fn both(b: &AllocationBlock, reservations: &[IpNet]) -> u128 {
     if reservations.is_empty() {
         return 0;
     }
-    block::allocated(b).filter(|(ip, _)| block::reserved(reservations, *ip)).count() as u128
+    block::taken(b).filter(|(ip, _)| block::reserved(reservations, *ip)).count() as u128
 }
 
 fn count(net: IpNet) -> u128 {

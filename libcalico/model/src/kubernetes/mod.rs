@@ -6,6 +6,7 @@
 //! - [`network_policy`]: NetworkPolicy → `NetworkPolicy` (`knp.default.…`).
 //! - [`cluster_network_policy`]: ClusterNetworkPolicy → `GlobalNetworkPolicy`.
 //! - [`service`]: Service and EndpointSlice, as much of them as Calico uses.
+//! - [`qos`]: annotations of a Pod → limits of its endpoint.
 //! - [`ipam`]: IPAM's records ↔ their custom resources.
 //!
 //! In comes the JSON that the API server sends, out go typed objects with `metadata.resourceVersion` filled. Always
@@ -19,6 +20,7 @@ pub mod network_policy;
 pub mod node;
 pub mod pod;
 pub mod profile;
+pub mod qos;
 pub mod service;
 
 use libcalico_api::ObjectMeta;

@@ -19,7 +19,7 @@ use libcalico_net::interface_name::veth_name_for_workload;
 use serde::Deserialize;
 
 use super::profile::{NAMESPACE_PROFILE, SERVICE_ACCOUNT_PROFILE};
-use super::{identity, malformed, read};
+use super::{identity, malformed, qos, read};
 use crate::ValueError;
 use crate::key::endpoint_name_parts;
 
@@ -131,6 +131,7 @@ pub fn endpoint(json: &[u8]) -> Result<Option<WorkloadEndpoint>, ValueError> {
         interface_name: veth_name_for_workload(INTERFACE_PREFIX, &meta.namespace, &meta.name),
         ports: pod.ports(),
         allow_spoofed_source_prefixes: list(pod.annotation(SPOOFED_PREFIXES)).map_err(bad)?,
+        qos_controls: qos::controls(&meta.annotations).0,
         ..WorkloadEndpointSpec::default()
     };
     let name = spec.object_name().map_err(|field| bad(format!("gives no {field}")))?;
