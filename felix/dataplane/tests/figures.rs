@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
+use felix_dataplane::config::Backend;
 use felix_message::{
     IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule, WorkloadEndpoint,
 };
@@ -40,15 +41,23 @@ fn one_policy(n: u32, port: u16) -> Message {
     policy(&format!("p{n}"), vec![rule], vec![allow()])
 }
 
+fn one_set(n: u32) -> Message {
+    let member = |i: u32| IpSetMember::Net(format!("10.{}.{}.{i}/32", n / 256, n % 256).parse().unwrap());
+    Message::IpSetUpdate(IpSetUpdate {
+        id: format!("s:set{n}").into(),
+        kind: IpSetKind::Net,
+        members: (0..10).map(member).collect(),
+    })
+}
+
+fn one_more(n: u32) -> Vec<Message> {
+    vec![one_set(n), one_policy(n, 80), endpoint(n)]
+}
+
 fn world() -> Vec<Message> {
     let mut out = vec![profile("open", vec![allow()], vec![allow()])];
     for n in 0..ENDPOINTS {
-        let member = |i: u32| IpSetMember::Net(format!("10.{}.{}.{i}/32", n / 256, n % 256).parse().unwrap());
-        out.push(Message::IpSetUpdate(IpSetUpdate {
-            id: format!("s:set{n}").into(),
-            kind: IpSetKind::Net,
-            members: (0..10).map(member).collect(),
-        }));
+        out.push(one_set(n));
         out.push(one_policy(n, 80));
         out.push(endpoint(n));
     }
@@ -130,4 +139,64 @@ fn figures() {
     host.must("true");
     line("an empty command the same way", begin.elapsed());
     let _ = std::fs::remove_file("/tmp/fdp-figures.nft");
+}
+
+/// Programming, one policy more, one member, restart: each backend on one machine.
+#[test]
+#[ignore = "figures, by hand"]
+fn backends() {
+    if !ready() {
+        return;
+    }
+    let all = [
+        (Backend::Nftables, "nftables"),
+        (Backend::IptablesNft, "iptables-nft"),
+        (Backend::IptablesLegacy, "iptables-legacy"),
+    ];
+    for (backend, name) in all {
+        let host = Namespace::host();
+        let config = Config { backend, post_write_check: Duration::ZERO, ..Config::default() };
+        let felix = Felix::start(&host, config.clone());
+        let begin = Instant::now();
+        let written = felix.write(world());
+        let what = format!(
+            "{name}: program_{ENDPOINTS}_endpoints ({} operations, {} bytes)",
+            written.operations, written.bytes
+        );
+        line(&what, begin.elapsed());
+        let mut bytes = 0;
+        let times = (0..50_u16).map(|i| {
+            let begin = Instant::now();
+            bytes = felix.write(vec![one_policy(u32::from(i), 90)]).bytes;
+            begin.elapsed()
+        });
+        let (p50, p99) = median(times.collect());
+        line(&format!("{name}: one_policy_changed median ({bytes} bytes)"), p50);
+        line(&format!("{name}: one_policy_changed p99"), p99);
+        let times = (0..50_u32).map(|i| {
+            let begin = Instant::now();
+            bytes = felix.write(one_more(ENDPOINTS + i)).bytes;
+            begin.elapsed()
+        });
+        let (p50, p99) = median(times.collect());
+        line(&format!("{name}: one_policy_and_endpoint_more median ({bytes} bytes)"), p50);
+        line(&format!("{name}: one_policy_and_endpoint_more p99"), p99);
+        let times = (0..50_u8).map(|i| {
+            let begin = Instant::now();
+            let added = vec![IpSetMember::Net(format!("192.0.2.{i}/32").parse().unwrap())];
+            let delta = IpSetDelta { id: "s:set7".into(), added, removed: vec![] };
+            bytes = felix.write(vec![Message::IpSetDelta(delta)]).bytes;
+            begin.elapsed()
+        });
+        let (p50, _) = median(times.collect());
+        line(&format!("{name}: one_member median ({bytes} bytes)"), p50);
+        felix.stop();
+        let begin = Instant::now();
+        let felix = Felix::start(&host, config);
+        let mut again = world();
+        again.extend((0..50).map(|i| one_policy(i, 90)));
+        again.extend((ENDPOINTS..ENDPOINTS + 50).flat_map(one_more));
+        let operations = felix.apply(again);
+        line(&format!("{name}: restart, read back and compare ({operations} operations)"), begin.elapsed());
+    }
 }

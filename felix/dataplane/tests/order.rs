@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use felix_dataplane::Config;
+use felix_dataplane::driver::TableDriver as _;
+use felix_dataplane::driver::memory::Memory;
 use felix_dataplane::managers::{Managers, Outputs};
 use felix_dataplane::render::text;
 use felix_dataplane::rule::Family;
@@ -173,5 +175,37 @@ proptest! {
         prop_assert_eq!(&outcome(&all, false), &want, "the whole history at once");
         prop_assert_eq!(&outcome(&all, true), &want, "the whole history step by step");
         prop_assert_eq!(&outcome(&shuffled, true), &want, "another order");
+    }
+}
+
+/// What a driver holds that is told after each message; some of its applies are refused.
+fn programmed(messages: &[Message], refuse: u64) -> Memory {
+    let config = Arc::new(Config::default());
+    let (mut managers, mut outputs) = (Managers::new(&config), Outputs::default());
+    let mut driver = Memory::new(config);
+    for (n, m) in messages.iter().enumerate() {
+        managers.on_message(m, &mut outputs);
+        managers.resolve(&mut outputs);
+        driver.refuse = (refuse >> (n % 64) & 1 == 1).then(|| "not now".to_owned());
+        let _ = driver.apply(&mut outputs.tables);
+    }
+    managers.resolve(&mut outputs);
+    driver.apply(&mut outputs.tables).unwrap();
+    driver
+}
+
+proptest! {
+    /// A driver that is told of changes alone ends where one ends that is told of everything at once.
+    #[test]
+    fn changes_are_told_completely(history in objects(), refuse: u64) {
+        let all: Vec<Message> = history.iter().map(|(o, v)| message(o, *v)).collect();
+        let step_by_step = programmed(&all, refuse);
+        let config = Arc::new(Config::default());
+        let (mut managers, mut outputs) = (Managers::new(&config), Outputs::default());
+        all.iter().for_each(|m| managers.on_message(m, &mut outputs));
+        managers.resolve(&mut outputs);
+        let mut at_once = Memory::new(config);
+        at_once.apply(&mut outputs.tables).unwrap();
+        prop_assert_eq!(step_by_step.tables, at_once.tables);
     }
 }

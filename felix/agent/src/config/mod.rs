@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use felix_dataplane::config::{
-    AllowAction, Config as DataplaneConfig, DenyAction, EndpointToHostAction, Marks, ServiceLoopPrevention,
+    AllowAction, Backend, ChainInsertMode, Config as DataplaneConfig, DenyAction, EndpointToHostAction,
+    Marks, ServiceLoopPrevention,
 };
+use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
 use value::Value;
@@ -36,8 +38,6 @@ pub struct Config {
     pub metrics: Option<Listen>,
     /// Level word: `DEBUG`, `INFO`, …
     pub log_severity: String,
-    /// False where `NFTablesMode` is `Disabled`: no table driver for that exists here.
-    pub nftables: bool,
     pub dataplane: DataplaneConfig,
 }
 
@@ -60,9 +60,10 @@ pub struct TyphaTls {
 }
 
 impl Config {
-    /// Makes the typed configuration. `machine` is the host's own name, used where none is configured.
+    /// Makes the typed configuration. `machine` is the host's own name, used where none is configured; `backend`, what
+    /// [`backend_modes`] come to on this host.
     #[must_use]
-    pub fn from_resolved(r: &Resolved, machine: &str) -> Self {
+    pub fn from_resolved(r: &Resolved, machine: &str, backend: Backend) -> Self {
         let hostname = match r.text("FelixHostname") {
             "" => machine.to_ascii_lowercase(),
             name => name.to_owned(),
@@ -97,15 +98,34 @@ impl Config {
             health: listen("HealthEnabled", "HealthHost", "HealthPort"),
             metrics: listen("PrometheusMetricsEnabled", "PrometheusMetricsHost", "PrometheusMetricsPort"),
             log_severity: r.text("LogSeverityScreen").to_owned(),
-            nftables: r.text("NFTablesMode") != "Disabled",
-            dataplane: dataplane(r, &hostname),
+            dataplane: dataplane(r, &hostname, backend),
             hostname,
         }
     }
 }
 
-fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
-    let mut c = DataplaneConfig { hostname: hostname.to_owned(), ..DataplaneConfig::default() };
+/// `NFTablesMode` and `IptablesBackend`.
+#[must_use]
+pub fn backend_modes(r: &Resolved) -> (NftablesMode, IptablesMode) {
+    let nftables = match r.text("NFTablesMode") {
+        "Enabled" => NftablesMode::Enabled,
+        "Disabled" => NftablesMode::Disabled,
+        _ => NftablesMode::Auto,
+    };
+    let iptables = match r.text("IptablesBackend") {
+        "legacy" => IptablesMode::Legacy,
+        "nft" => IptablesMode::Nft,
+        _ => IptablesMode::Auto,
+    };
+    (nftables, iptables)
+}
+
+fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig {
+    let mut c = DataplaneConfig { hostname: hostname.to_owned(), backend, ..DataplaneConfig::default() };
+    // Some parameters have a name for each kind of backend.
+    let of = |nftables: &'static str, iptables: &'static str| {
+        if backend == Backend::Nftables { nftables } else { iptables }
+    };
     let addr = |name: &str| match r.raw_value(name) {
         Value::Addr(a) => Some(*a),
         _ => None,
@@ -114,7 +134,7 @@ fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
         "RETURN" => AllowAction::Return,
         _ => AllowAction::Accept,
     };
-    if let Value::Mask(mask) = r.raw_value("NftablesMarkMask") {
+    if let Value::Mask(mask) = r.raw_value(of("NftablesMarkMask", "IptablesMarkMask")) {
         c.marks = Marks::from_mask(*mask).unwrap_or_default();
     }
     if let Value::Ports(ports) = r.raw_value("FailsafeInboundHostPorts") {
@@ -125,9 +145,9 @@ fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
     }
     c.ipv6 = r.bool("Ipv6Support").unwrap_or(true);
     c.interface_prefixes = r.text("InterfacePrefix").split(',').map(str::to_owned).collect();
-    c.filter_allow_action = allow("NftablesFilterAllowAction");
-    c.mangle_allow_action = allow("NftablesMangleAllowAction");
-    c.filter_deny_action = match r.text("NftablesFilterDenyAction") {
+    c.filter_allow_action = allow(of("NftablesFilterAllowAction", "IptablesFilterAllowAction"));
+    c.mangle_allow_action = allow(of("NftablesMangleAllowAction", "IptablesMangleAllowAction"));
+    c.filter_deny_action = match r.text(of("NftablesFilterDenyAction", "IptablesFilterDenyAction")) {
         "REJECT" => DenyAction::Reject,
         _ => DenyAction::Drop,
     };
@@ -174,7 +194,14 @@ fn dataplane(r: &Resolved, hostname: &str) -> DataplaneConfig {
     c.route_sync_disabled = r.bool("RouteSyncDisabled") == Some(true);
     c.workload_source_spoofing = r.text("WorkloadSourceSpoofing") == "Any";
     c.ip_forwarding = r.text("IPForwarding") != "Disabled";
-    c.tables_refresh = r.duration("NftablesRefreshInterval");
+    c.tables_refresh = r.duration(of("NftablesRefreshInterval", "IptablesRefreshInterval"));
+    c.ip_sets_refresh = r.duration("IpsetsRefreshInterval");
+    c.post_write_check = r.duration("IptablesPostWriteCheckIntervalSecs");
+    c.ip_set_max = r.int("MaxIpsetSize").unwrap_or(c.ip_set_max);
+    c.chain_insert_mode = match r.text("ChainInsertMode") {
+        "append" => ChainInsertMode::Append,
+        _ => ChainInsertMode::Insert,
+    };
     c.routes_refresh = r.duration("RouteRefreshInterval");
     c.interface_refresh = r.duration("InterfaceRefreshInterval");
     c
@@ -186,7 +213,7 @@ mod tests {
 
     #[test]
     fn without_any_source_the_dataplane_has_upstreams_defaults() {
-        let config = Config::from_resolved(&Raw::default().resolve().unwrap(), "Node-A");
+        let config = Config::from_resolved(&Raw::default().resolve().unwrap(), "Node-A", Backend::default());
         assert_eq!(config.hostname, "node-a");
         let expected = DataplaneConfig { hostname: "node-a".into(), ..DataplaneConfig::default() };
         assert_eq!(config.dataplane, expected);
@@ -207,10 +234,33 @@ mod tests {
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned())),
         );
-        let config = Config::from_resolved(&raw.resolve().unwrap(), "n");
+        let config = Config::from_resolved(&raw.resolve().unwrap(), "n", Backend::default());
         assert_eq!(config.dataplane.endpoint_to_host_action, EndpointToHostAction::Accept);
         assert_eq!(config.dataplane.marks.accept, 0x100_0000);
         assert_eq!(config.typha_addresses, ["10.0.0.1:5473"]);
         assert_eq!(config.health, Some(Listen { host: "localhost".into(), port: 9099 }));
+    }
+
+    #[test]
+    fn parameters_of_iptables_count_where_iptables_is_programmed() {
+        let mut raw = Raw::default();
+        raw.set_environment(
+            [
+                ("FELIX_IPTABLESMARKMASK", "0x1f"),
+                ("FELIX_IPTABLESBACKEND", "Legacy"),
+                ("FELIX_NFTABLESMODE", "Disabled"),
+                ("FELIX_CHAININSERTMODE", "Append"),
+                ("FELIX_IPTABLESREFRESHINTERVAL", "7"),
+                ("FELIX_MAXIPSETSIZE", "9"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        let resolved = raw.resolve().unwrap();
+        assert_eq!(backend_modes(&resolved), (NftablesMode::Disabled, IptablesMode::Legacy));
+        let of = |backend| Config::from_resolved(&resolved, "n", backend).dataplane;
+        assert_eq!(of(Backend::Nftables).marks, Marks::default());
+        let c = of(Backend::IptablesLegacy);
+        assert_eq!((c.marks.accept, c.ip_set_max, c.tables_refresh), (1, 9, Duration::from_secs(7)));
+        assert_eq!(c.chain_insert_mode, ChainInsertMode::Append);
     }
 }

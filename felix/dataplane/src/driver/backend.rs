@@ -89,11 +89,16 @@ struct Signs {
 /// Chooses the backend. `Auto` follows the host's other programs, as upstream does: kube-proxy's table of nf_tables
 /// means nftables; its chains in iptables, or forwarding that iptables drops by policy, mean the iptables that they are
 /// in: an accept elsewhere would not count there. Where nobody uses iptables, nftables (upstream: iptables).
+///
+/// `now`: what was chosen before. A host that uses xtables is not looked at in that again: it costs a process.
 #[must_use]
-pub fn detect(nftables: NftablesMode, iptables: IptablesMode) -> Backend {
-    let signs = if nftables == NftablesMode::Enabled { Signs::default() } else { signs() };
+pub fn detect(nftables: NftablesMode, iptables: IptablesMode, now: Option<Backend>) -> Backend {
+    let signs = match nftables {
+        NftablesMode::Enabled => Signs::default(),
+        NftablesMode::Auto | NftablesMode::Disabled => signs(now == Some(Backend::IptablesLegacy)),
+    };
     let chosen = choose(nftables, iptables, signs);
-    tracing::info!(?nftables, ?iptables, ?signs, backend = ?chosen, "backend of tables chosen");
+    tracing::debug!(?nftables, ?iptables, ?signs, ?chosen, "backend of tables");
     chosen
 }
 
@@ -101,8 +106,7 @@ fn choose(nftables: NftablesMode, iptables: IptablesMode, signs: Signs) -> Backe
     match nftables {
         NftablesMode::Enabled => return Backend::Nftables,
         NftablesMode::Auto
-            if signs.kube_proxy_nft
-                || (signs.nf_tables && !signs.iptables_nft && !signs.iptables_legacy) =>
+            if signs.kube_proxy_nft || (signs.nf_tables && !signs.iptables_nft && !signs.iptables_legacy) =>
         {
             return Backend::Nftables;
         }
@@ -124,11 +128,13 @@ fn choose(nftables: NftablesMode, iptables: IptablesMode, signs: Signs) -> Backe
     if legacy { Backend::IptablesLegacy } else { Backend::IptablesNft }
 }
 
-fn signs() -> Signs {
+/// `legacy`: it is known that xtables is used.
+fn signs(legacy: bool) -> Signs {
     let restore = |v: Variant| command::installed(&v.program(Family::V4, "restore"));
     let mut out = Signs {
         legacy_installed: restore(Variant::Legacy),
         nft_installed: restore(Variant::Nft),
+        iptables_legacy: legacy,
         ..Signs::default()
     };
     if let Ok(mut socket) = Netlink::open(NETLINK_NETFILTER) {
@@ -143,7 +149,7 @@ fn signs() -> Signs {
             }
         }
     }
-    for family in Family::BOTH.into_iter().filter(|f| Variant::Legacy.may_have_tables(*f)) {
+    for family in Family::BOTH.into_iter().filter(|f| !legacy && Variant::Legacy.may_have_tables(*f)) {
         let program = Variant::Legacy.program(family, "save");
         let Ok(saved) = command::run(&program, &[], Vec::new(), std::time::Duration::from_secs(30)) else {
             continue;
@@ -171,7 +177,8 @@ mod tests {
 
     #[test]
     fn auto_follows_the_hosts_other_programs() {
-        let modern = Signs { nf_tables: true, legacy_installed: true, nft_installed: true, ..Signs::default() };
+        let modern =
+            Signs { nf_tables: true, legacy_installed: true, nft_installed: true, ..Signs::default() };
         let auto = |signs| choose(NftablesMode::Auto, IptablesMode::Auto, signs);
         assert_eq!(auto(modern), Backend::Nftables);
         assert_eq!(auto(Signs { kubelet_nft: true, ..modern }), Backend::Nftables);

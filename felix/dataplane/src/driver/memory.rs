@@ -69,7 +69,11 @@ impl Memory {
             let set = tables.sets.entry(names::set(family, name)).or_default();
             for (member, add) in delta {
                 operations += 1;
-                if *add { set.insert(*member) } else { set.remove(member) };
+                if *add {
+                    set.insert(*member)
+                } else {
+                    set.remove(member)
+                };
             }
         }
         let chains = if everything { desired.all_chains() } else { changes.chains.clone() };
@@ -83,8 +87,11 @@ impl Memory {
                 None => tables.chains.remove(&id),
             };
         }
-        let maps: Vec<ChainId> =
-            if everything { desired.maps().keys().cloned().collect() } else { changes.maps.keys().cloned().collect() };
+        let maps: Vec<ChainId> = if everything {
+            desired.maps().keys().cloned().collect()
+        } else {
+            changes.maps.keys().cloned().collect()
+        };
         for id in maps {
             operations += 1;
             tables.maps.insert(id.clone(), desired.maps().get(&id).cloned().unwrap_or_default());

@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
+use felix_dataplane::driver::Written;
 use felix_dataplane::worker::{self, Command as Say, Handle, Report};
 use felix_message::{Action, ActivePolicy, ActiveProfile, Message, Rule, TierInfo, WorkloadEndpoint};
 use libcalico_model::PolicyKind;
@@ -130,18 +131,19 @@ impl Felix {
 
     /// Sends, and waits until the kernel has it. Returns operations written to tables.
     pub fn apply(&self, messages: Vec<Message>) -> usize {
+        self.write(messages).operations
+    }
+
+    /// Sends, and waits until the kernel has it. Returns what was written to tables.
+    pub fn write(&self, messages: Vec<Message>) -> Written {
         let n = messages.len();
         while self.reports.try_recv().is_ok() {}
         self.send(messages);
-        self.applied(n)
-    }
-
-    pub fn applied(&self, messages: usize) -> usize {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Report::Applied { outcome, messages: m, .. }) if m >= messages => {
-                    return outcome.tables.operations;
+                Ok(Report::Applied { outcome, messages: m, .. }) if m >= n => {
+                    return outcome.tables;
                 }
                 Ok(Report::Failed { reason, .. }) => panic!("{reason}"),
                 Ok(_) => {}

@@ -30,7 +30,7 @@ pub use sets::Sets;
 pub use text::{Context, lines};
 
 use crate::config::{Backend, Config};
-use crate::driver::desired::Desired;
+use crate::driver::desired::{Desired, DesiredTables};
 use crate::driver::{Counts, TableDriver, TableError, Written};
 use crate::kernel::command::{self, CommandError, Running};
 use crate::kernel::netlink::Netlink;
@@ -102,6 +102,7 @@ pub struct IptablesDriver {
     sets: Sets,
     monitor: Option<Netlink>,
     resync: bool,
+    resync_sets: bool,
 }
 
 impl IptablesDriver {
@@ -120,7 +121,15 @@ impl IptablesDriver {
             Variant::Legacy => None,
         };
         let sets = Sets::new().map_err(refused)?;
-        Ok(Self { variant, config, known: [Known::default(), Known::default()], sets, monitor, resync: true })
+        Ok(Self {
+            variant,
+            config,
+            known: [Known::default(), Known::default()],
+            sets,
+            monitor,
+            resync: true,
+            resync_sets: true,
+        })
     }
 
     /// What `iptables-save` prints for both families.
@@ -161,7 +170,7 @@ impl IptablesDriver {
         if resynced {
             self.known = self.read_back()?;
         }
-        let sets = self.sets.apply(desired, &self.config, resynced)?;
+        let sets = self.sets.apply(desired, &self.config, self.resync_sets)?;
         let plan = |family: Family| {
             let (known, tables) = (&self.known[family.index()], &desired.families[family.index()]);
             let planner = Planner::new(family, &self.config, known, tables);
@@ -180,6 +189,7 @@ impl IptablesDriver {
         }
         let removed = self.sets.remove_gone()?;
         self.resync = foreign;
+        self.resync_sets = false;
         for t in &mut desired.families {
             t.changes_done();
         }
@@ -188,12 +198,7 @@ impl IptablesDriver {
             (false, false) => Some(REMOVE_AGAIN),
             (false, true) => None,
         };
-        Ok(Written {
-            operations: sets.operations + operations,
-            bytes: sets.bytes + bytes,
-            resynced,
-            again,
-        })
+        Ok(Written { operations: sets.operations + operations, bytes: sets.bytes + bytes, resynced, again })
     }
 
     /// Runs one program for each family that changes. Returns commands and bytes.
@@ -258,7 +263,8 @@ impl IptablesDriver {
 fn refused(e: CommandError, input: &str) -> TableError {
     let CommandError::Failed { program, stderr, .. } = &e else { return e.into() };
     let number = stderr.split("line ").skip(1).find_map(|rest| {
-        let digits: String = rest.trim_start_matches(['n', 'o', '.', ' ']).chars().take_while(char::is_ascii_digit).collect();
+        let digits: String =
+            rest.trim_start_matches(['n', 'o', '.', ' ']).chars().take_while(char::is_ascii_digit).collect();
         digits.parse::<usize>().ok()
     });
     let line = number.and_then(|n| input.lines().nth(n.saturating_sub(1)));
@@ -270,19 +276,24 @@ fn refused(e: CommandError, input: &str) -> TableError {
 
 impl TableDriver for IptablesDriver {
     fn apply(&mut self, desired: &mut Desired) -> Result<Written, TableError> {
-        if !self.resync && desired.families.iter().all(|t| t.changes().is_empty()) {
+        if !self.resync && !self.resync_sets && desired.families.iter().all(|t| t.changes().is_empty()) {
             let again = if self.sets.remove_gone()? { None } else { Some(REMOVE_AGAIN) };
             return Ok(Written { again, ..Written::default() });
         }
         let result = self.try_apply(desired);
         if result.is_err() {
-            self.resync = true;
+            self.resync();
         }
         result
     }
 
     fn resync(&mut self) {
         self.resync = true;
+        self.resync_sets = true;
+    }
+
+    fn resync_sets(&mut self) {
+        self.resync_sets = true;
     }
 
     fn counts(&self) -> [Counts; 2] {
@@ -344,15 +355,15 @@ impl TableDriver for IptablesDriver {
         if !self.may_be_there()? {
             return Ok(true);
         }
-        self.resync = true;
+        self.resync();
         self.known = self.read_back()?;
         if self.known.iter().all(Known::is_empty) {
             return Ok(true);
         }
         tracing::info!(backend = self.variant.word(), "rules of this iptables are removed");
-        let nothing = crate::driver::desired::DesiredTables::default();
-        let plans = Family::BOTH
-            .map(|f| Planner::new(f, &self.config, &self.known[f.index()], &nothing).nothing());
+        let nothing = DesiredTables::default();
+        let plans =
+            Family::BOTH.map(|f| Planner::new(f, &self.config, &self.known[f.index()], &nothing).nothing());
         self.restore(&plans)?;
         Ok(true)
     }
@@ -373,7 +384,10 @@ fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> Vec<String> {
             }
             for name in b.kernel.keys().chain(k.kernel.keys()).collect::<BTreeSet<_>>() {
                 let places = |t: &plan::KnownTable| {
-                    t.kernel.get(name).map(|c| c.own.iter().map(|o| (o.at, o.tag)).collect::<Vec<_>>()).unwrap_or_default()
+                    t.kernel
+                        .get(name)
+                        .map(|c| c.own.iter().map(|o| (o.at, o.tag)).collect::<Vec<_>>())
+                        .unwrap_or_default()
                 };
                 if places(b) != places(k) {
                     out.push(say(name));
@@ -382,6 +396,12 @@ fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> Vec<String> {
         }
     }
     out
+}
+
+/// What `iptables-restore` would be given for a family's tables where nothing stands: for dumps and tests.
+#[must_use]
+pub fn input(family: Family, config: &Config, tables: &DesiredTables) -> String {
+    Planner::new(family, config, &Known::default(), tables).everything().input().0
 }
 
 /// The driver's variant for a backend; `None`: it is not iptables.

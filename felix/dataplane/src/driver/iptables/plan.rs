@@ -240,7 +240,8 @@ impl<'a> Planner<'a> {
     fn kernel_chain(&mut self, table: Table, name: &Arc<str>, rules: &[Rule]) {
         let cx = self.context(table);
         let jumps = |r: &&Rule| matches!(r.action, Action::Jump(_) | Action::Goto(_));
-        let line = |r: &Rule| text::lines(r, cx).into_iter().map(|t| (tag(t.as_bytes()), t)).collect::<Vec<_>>();
+        let line =
+            |r: &Rule| text::lines(r, cx).into_iter().map(|t| (tag(t.as_bytes()), t)).collect::<Vec<_>>();
         let mut first: Vec<Line> = rules.iter().take_while(jumps).flat_map(line).collect();
         let mut last: Vec<Line> = rules.iter().skip_while(jumps).flat_map(line).collect();
         if self.config.chain_insert_mode == ChainInsertMode::Append {
@@ -354,6 +355,127 @@ impl Plan {
                 Some(tree) => known.trees.insert(id, tree),
                 None => known.trees.remove(&id),
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rule::{Hook, HookPoint, Match};
+
+    /// What happens to one of a few chains or interfaces.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Chain(u8, Vec<u8>),
+        Gone(u8),
+        Interface(u8, Option<u8>),
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        prop::collection::vec(
+            prop_oneof![
+                (0_u8..6, prop::collection::vec(0_u8..6, 0..5)).prop_map(|(n, to)| Op::Chain(n, to)),
+                (0_u8..6).prop_map(Op::Gone),
+                (0_u8..40, prop::option::weighted(0.8, 0_u8..6)).prop_map(|(i, to)| Op::Interface(i, to)),
+                (0_u8..40, prop::option::weighted(0.8, 0_u8..6)).prop_map(|(i, to)| Op::Interface(i, to)),
+            ],
+            0..60,
+        )
+    }
+
+    fn apply(tables: &mut DesiredTables, op: &Op) {
+        let id = |n: &u8| ChainId::new(Table::Filter, format!("cali-pi-{n}"));
+        match op {
+            Op::Chain(n, to) => {
+                let jump =
+                    |to: &u8| Rule::when(vec![Match::mark_set(u32::from(*n) + 1)], Action::Jump(id(to).name));
+                tables.set_chain(id(n), Arc::new(Chain::new(to.iter().map(jump).collect())));
+            }
+            Op::Gone(n) => tables.remove_chain(&id(n)),
+            Op::Interface(i, to) => {
+                let map = ChainId::new(Table::Filter, "cali-from-wl-dispatch");
+                let name: Arc<str> = format!("cali{:x}{:x}", i % 7, i).into();
+                tables.dispatch(&map, &name, to.map(|to| id(&to).name));
+            }
+        }
+    }
+
+    fn start(tables: &mut DesiredTables) {
+        let map = ChainId::new(Table::Filter, "cali-from-wl-dispatch");
+        tables.add_map(&map);
+        let hook = Hook { kind: "filter", point: HookPoint::Forward, priority: 0 };
+        let rules = vec![Rule::always(Action::Jump(map.name.clone())), Rule::always(Action::Accept)];
+        tables.set_chain(ChainId::new(Table::Filter, "FORWARD"), Arc::new(Chain { hook: Some(hook), rules }));
+        let rules = vec![Rule::always(Action::DispatchIn(map.name.clone())), Rule::always(Action::Drop)];
+        tables.set_chain(map, Arc::new(Chain::new(rules)));
+    }
+
+    /// What a plan's input leaves in a table, rule by rule: a small `iptables-restore`.
+    fn restore(kernel: &mut BTreeMap<String, Vec<String>>, input: &str) {
+        for line in input.lines() {
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            match words[..] {
+                [name, ..] if name.starts_with(':') => {
+                    kernel.insert(name[1..].to_owned(), Vec::new());
+                }
+                ["-A", chain, rule] => kernel.get_mut(chain).expect(line).push(rule.to_owned()),
+                ["-I", chain, rule] => kernel.get_mut(chain).expect(line).insert(0, rule.to_owned()),
+                ["-D", chain, rule] => {
+                    let rules = kernel.get_mut(chain).expect(line);
+                    let at = rules.iter().position(|r| r == rule).expect(line);
+                    rules.remove(at);
+                }
+                ["-X", chain] => {
+                    assert!(kernel.remove(chain).expect(line).is_empty(), "{line}");
+                }
+                _ => {}
+            }
+        }
+        for rule in kernel.values().flatten() {
+            let to = rule.split(' ').skip_while(|w| *w != "-j" && *w != "-g").nth(1).unwrap();
+            assert!(!to.starts_with("cali-") || kernel.contains_key(to), "{rule} leads nowhere");
+        }
+    }
+
+    proptest! {
+        /// Changes step by step leave what everything at once leaves, and a look at it finds nothing to do.
+        #[test]
+        fn changes_lead_to_what_is_desired(steps in prop::collection::vec(ops(), 1..5), append: bool) {
+            let mode = if append { ChainInsertMode::Append } else { ChainInsertMode::Insert };
+            let config = Config { chain_insert_mode: mode, ..Config::default() };
+            let mut tables = DesiredTables::default();
+            start(&mut tables);
+            let mut known = Known::default();
+            let foreign = |mut k: BTreeMap<String, Vec<String>>| {
+                k.insert("FORWARD".to_owned(), vec!["-m other -j OTHER".to_owned()]);
+                k
+            };
+            let mut kernel = foreign(BTreeMap::new());
+            let forward = KernelChain { rules: 1, own: vec![] };
+            let table = KnownTable { kernel: HashMap::from([("FORWARD".into(), forward)]), ..KnownTable::default() };
+            known.tables.insert(Table::Filter, table);
+            let begin = known.clone();
+            let plan = Planner::new(Family::V4, &config, &known, &tables).everything();
+            restore(&mut kernel, &plan.input().0);
+            plan.done(&mut known);
+            tables.changes_done();
+            for step in &steps {
+                step.iter().for_each(|op| apply(&mut tables, op));
+                let plan = Planner::new(Family::V4, &config, &known, &tables).changes();
+                restore(&mut kernel, &plan.input().0);
+                plan.done(&mut known);
+                tables.changes_done();
+            }
+            let again = Planner::new(Family::V4, &config, &known, &tables).everything();
+            prop_assert_eq!(again.input(), (String::new(), 0));
+            let mut fresh = foreign(BTreeMap::new());
+            restore(&mut fresh, &Planner::new(Family::V4, &config, &begin, &tables).everything().input().0);
+            prop_assert_eq!(&kernel, &fresh);
+            restore(&mut kernel, &Planner::new(Family::V4, &config, &known, &tables).nothing().input().0);
+            prop_assert_eq!(kernel, foreign(BTreeMap::new()));
         }
     }
 }

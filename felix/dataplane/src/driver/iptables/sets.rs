@@ -362,6 +362,10 @@ mod tests {
     #[test]
     fn a_set_is_ours_by_its_name() {
         assert!(is_ours(Family::V4, "cali40s:x") && is_ours(Family::V4, "cali4t12"));
-        assert!(!is_ours(Family::V6, "cali40s:x") && !is_ours(Family::V4, "cali4tx") && !is_ours(Family::V4, "cali"));
+        assert!(
+            !is_ours(Family::V6, "cali40s:x")
+                && !is_ours(Family::V4, "cali4tx")
+                && !is_ours(Family::V4, "cali")
+        );
     }
 }

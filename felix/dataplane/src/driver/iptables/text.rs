@@ -300,7 +300,8 @@ pub fn lines(rule: &Rule, cx: Context<'_>) -> Vec<String> {
     let mut l = Lowering { cx, own: Conditions::default(), blocks: Vec::new() };
     // Protocols first: ports depend on them.
     let is_protocol = |m: &&Match| matches!(m, Match::Protocol { .. });
-    let ordered = rule.matches.iter().filter(is_protocol).chain(rule.matches.iter().filter(|m| !is_protocol(m)));
+    let ordered =
+        rule.matches.iter().filter(is_protocol).chain(rule.matches.iter().filter(|m| !is_protocol(m)));
     for m in ordered {
         if l.take(m).is_err() {
             return Vec::new();
@@ -338,7 +339,12 @@ pub fn lines(rule: &Rule, cx: Context<'_>) -> Vec<String> {
 fn repeatable(action: &Action) -> bool {
     matches!(
         action,
-        Action::Mark { .. } | Action::Accept | Action::Drop | Action::Reject | Action::Return | Action::Goto(_)
+        Action::Mark { .. }
+            | Action::Accept
+            | Action::Drop
+            | Action::Reject
+            | Action::Return
+            | Action::Goto(_)
     )
 }
 
@@ -559,6 +565,9 @@ mod tests {
     #[test]
     fn a_log_prefix_cannot_leave_its_quotes() {
         let log = Action::Log { prefix: "a\"\n-A b\\ and a long rest of it all".to_owned() };
-        assert_eq!(text(vec![], log), [" -j LOG --log-prefix \"a__-A b_ and a long rest of i\" --log-level 5"]);
+        assert_eq!(
+            text(vec![], log),
+            [" -j LOG --log-prefix \"a__-A b_ and a long rest of i\" --log-level 5"]
+        );
     }
 }

@@ -164,8 +164,7 @@ impl NftDriver {
             }
             updates.push(plan.updates);
         }
-        let written =
-            Written { operations: batch.operations(), bytes: batch.bytes(), resynced, again: None };
+        let written = Written { operations: batch.operations(), bytes: batch.bytes(), resynced, again: None };
         batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
         for (known, update) in self.known.iter_mut().zip(updates) {
             update.into(known);

@@ -10,8 +10,8 @@ use felix_message::IpSetMember;
 
 use super::{Known, KnownChain, TABLE, set_type};
 use crate::config::Config;
-use crate::driver::{TableError, tag};
 use crate::driver::desired::DesiredTables;
+use crate::driver::{TableError, tag};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, DispatchElement, Tag};
 use crate::kernel::nft::{NftFamily, SetType, read};
