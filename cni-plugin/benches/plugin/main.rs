@@ -1,0 +1,85 @@
+//! ADD and DEL of a pod, one at a time and 16 at once, on etcd (without and with fsync) and on a real API server.
+//!
+//! ```text
+//! PEER=DIR      another `calico` and `calico-ipam`, called by turns with ours on the same servers; without it a line says so
+//! CALLS=N       calls of each kind (200)
+//! cargo bench -p cni-plugin --bench plugin -- etcd     only worlds whose name has that word
+//! ```
+//!
+//! For each call: time from its start to its end, processor time and largest resident memory of the process and its
+//! children (wait4). Printed: median, p99, processor time for a call, peak memory, and ours as a part of the peer's.
+
+#[path = "../../tests/support/mod.rs"]
+#[allow(unused)]
+mod support;
+
+mod call;
+mod table;
+mod world;
+
+use std::path::PathBuf;
+
+use call::{Call, each_pod};
+use libcalico_testing::{Need, can_run};
+use support::NetNs;
+use table::{Row, print};
+use world::{Datastore, World};
+
+const WIDTHS: [usize; 2] = [1, 16];
+const COMMANDS: [&str; 2] = ["ADD", "DEL"];
+
+fn main() {
+    call::serve_as_launcher();
+    if !can_run(&[Need::Root, Need::Etcd, Need::Program("ip", "iproute2")]) {
+        return;
+    }
+    let calls = std::env::var("CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_calico"));
+    let mut programs = vec![("ours", ours)];
+    match std::env::var_os("PEER") {
+        Some(dir) => programs.push(("peer", PathBuf::from(dir).join("calico"))),
+        None => println!("skipped: the peer; PEER=DIR names the directory of its calico and calico-ipam"),
+    }
+    let mut rows = Vec::new();
+    for datastore in Datastore::ALL {
+        if !words.is_empty() && !words.iter().any(|w| datastore.name().contains(w.as_str())) {
+            continue;
+        }
+        let Some(world) = World::start(datastore) else { continue };
+        for width in WIDTHS {
+            rows.extend(measure(&world, &programs, width, calls));
+        }
+    }
+    print(&rows);
+}
+
+/// Rounds of ADD and DEL by turns of the programs, so that whatever else the machine does meets all of them alike.
+fn measure(world: &World, programs: &[(&'static str, PathBuf)], width: usize, calls: usize) -> Vec<Row> {
+    let rounds = calls.div_ceil(width);
+    let mut got: Vec<Vec<Call>> = vec![Vec::new(); programs.len() * COMMANDS.len()];
+    // The first round makes what later ones find: blocks, profile, warm caches.
+    for round in 0..=rounds {
+        for (p, (name, program)) in programs.iter().enumerate() {
+            let pods: Vec<NetNs> = (0..width).map(|_| NetNs::new()).collect();
+            let jobs = world.jobs(name, &pods, round);
+            for (c, command) in COMMANDS.iter().enumerate() {
+                let measured = each_pod(world.host(), program, command, &jobs);
+                if round > 0
+                    && let Some(list) = got.get_mut(p * COMMANDS.len() + c)
+                {
+                    list.extend(measured);
+                }
+            }
+            world.forget(&jobs);
+        }
+    }
+    let mut rows = Vec::new();
+    for (c, command) in COMMANDS.iter().enumerate() {
+        for (p, (name, _)) in programs.iter().enumerate() {
+            let calls = &got[p * COMMANDS.len() + c];
+            rows.push(Row::new(world.name(), command, width, name, calls));
+        }
+    }
+    rows
+}
