@@ -30,7 +30,9 @@ dyn() { # program name-in-image
 # busybox's shell runs its own nc (which has no -u) whatever PATH says: dash instead
 rm -f $R/agnhost/bin/{nc,wget,sh,ash}
 dyn /bin/dash bin/sh; dyn /usr/bin/curl usr/bin/curl; dyn sysroot/bin/nc.openbsd usr/bin/nc
-"$pack" images/agnhost.tar "$AGN" $R/agnhost '["/agnhost"]' '["pause"]'
+# network-policy-api's tests call bash and want agnhost 2.45, cyclonus 2.43
+ln -sf sh $R/agnhost/bin/bash
+"$pack" images/agnhost.tar "$AGN,${AGN%:*}:2.45,${AGN%:*}:2.43" $R/agnhost '["/agnhost"]' '["pause"]'
 mkdir -p $R/busybox/{bin,etc,tmp}; bb $R/busybox
 "$pack" images/busybox.tar "$BB" $R/busybox '[]' '["sh"]'
 echo "$PAUSE" > images/pause.ref; echo "$AGN" > images/agnhost.ref; echo "$BB" > images/busybox.ref
