@@ -3,6 +3,7 @@
 //! In comes one stored object, out go the values it stands for. Always holds: the result depends on that object alone.
 //! An object that cannot be used is an error with its reason; the syncer treats it as absent.
 
+mod checked;
 mod cluster_information;
 mod felix_configuration;
 mod felix_parameters;
@@ -21,6 +22,8 @@ mod workload_endpoint;
 use libcalico_api::Resource;
 use libcalico_model::{Key, KeyValue, Value};
 
+use self::checked::checked;
+
 /// Values at keys.
 pub type Outputs = Vec<(Key, Value)>;
 
@@ -35,12 +38,13 @@ pub trait Converter: Send + Sync + 'static {
     }
 }
 
-/// Stored objects as they are.
+/// Stored objects as they are, those that the API allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassThrough;
 
 impl Converter for PassThrough {
     fn convert(&self, stored: &KeyValue) -> Result<Outputs, String> {
+        checked(stored)?;
         Ok(vec![(stored.key.clone(), stored.value.clone())])
     }
 }
@@ -52,8 +56,8 @@ pub struct FelixConverter;
 impl Converter for FelixConverter {
     fn convert(&self, stored: &KeyValue) -> Result<Outputs, String> {
         let as_is = || (stored.key.clone(), stored.value.clone());
-        let Value::Resource(resource) = &stored.value else { return Ok(vec![as_is()]) };
-        match &**resource {
+        let Some(resource) = checked(stored)? else { return Ok(vec![as_is()]) };
+        match &*resource {
             Resource::WorkloadEndpoint(o) => workload_endpoint::convert(o),
             Resource::HostEndpoint(o) => host_endpoint::convert(o),
             Resource::NetworkPolicy(o) => policy::network_policy(o),

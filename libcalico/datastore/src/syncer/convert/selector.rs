@@ -24,9 +24,7 @@ pub fn subject(
         let own = in_namespace(namespace);
         out = if out.is_empty() { own } else { format!("({out}) && {own}") };
     }
-    for extra in
-        [namespaces(namespace_selector)?, prefixed(service_account_selector, SERVICE_ACCOUNT_PREFIX)?]
-    {
+    for extra in [namespaces(namespace_selector)?, accounts(service_account_selector)?] {
         out = both(out, extra);
     }
     Ok(out)
@@ -66,39 +64,33 @@ fn in_namespace(namespace: &str) -> String {
     format!("{NAMESPACE_LABEL} == '{namespace}'")
 }
 
-/// A namespace selector over the labels of endpoints. Every namespace: whatever has one. `global()`: what has none.
+/// A namespace selector over the labels of endpoints. `global()`: what has no namespace.
 fn namespaces(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    let node = match parse(text)?.node() {
-        Node::All => Node::Has(NAMESPACE_LABEL.into()),
-        other => rename(other, NAMESPACE_PREFIX),
-    };
-    Ok(node.to_string())
+    of_members(text, NAMESPACE_PREFIX, NAMESPACE_LABEL)
 }
 
-fn prefixed(text: &str, prefix: &str) -> Result<String, String> {
+/// A selector of service accounts over the labels of endpoints.
+fn accounts(text: &str) -> Result<String, String> {
+    of_members(text, SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNT_LABEL)
+}
+
+/// A selector of namespaces or accounts over the labels that endpoints inherit. `all()`, wherever it stands, means every
+/// member: whatever has the label that each has.
+fn of_members(text: &str, prefix: &str, member: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    let selector = parse(text)?;
-    let node = match selector.node() {
-        // Every service account: whatever has one.
-        Node::All => Node::Has(SERVICE_ACCOUNT_LABEL.into()),
-        other => rename(other, prefix),
-    };
-    Ok(node.to_string())
+    Ok(rename(parse(text)?.node(), prefix, member).to_string())
 }
 
 fn service_accounts(side: &EntityRule) -> Result<String, String> {
-    let Some(accounts) = &side.service_accounts else { return Ok(String::new()) };
-    let names = if accounts.names.is_empty() {
+    let Some(matched) = &side.service_accounts else { return Ok(String::new()) };
+    let names = if matched.names.is_empty() {
         String::new()
     } else {
-        Node::in_set(SERVICE_ACCOUNT_LABEL, accounts.names.iter().map(String::as_str)).to_string()
+        Node::in_set(SERVICE_ACCOUNT_LABEL, matched.names.iter().map(String::as_str)).to_string()
     };
-    Ok(both(prefixed(&accounts.selector, SERVICE_ACCOUNT_PREFIX)?, names))
+    Ok(both(accounts(&matched.selector)?, names))
 }
 
 /// Both must hold; an empty one holds always.
@@ -111,10 +103,10 @@ fn both(a: String, b: String) -> String {
 }
 
 /// The same tree with every label's name prefixed.
-fn rename(node: &Node, prefix: &str) -> Node {
+fn rename(node: &Node, prefix: &str, member: &str) -> Node {
     let p = |label: &str| -> Box<str> { format!("{prefix}{label}").into() };
     match node {
-        Node::All => Node::All,
+        Node::All => Node::Has(member.into()),
         Node::Global => Node::Not(Box::new(Node::Has(NAMESPACE_LABEL.into()))),
         Node::Has(l) => Node::Has(p(l)),
         Node::Eq(l, v) => Node::Eq(p(l), v.clone()),
@@ -124,9 +116,9 @@ fn rename(node: &Node, prefix: &str) -> Node {
         Node::Contains(l, v) => Node::Contains(p(l), v.clone()),
         Node::StartsWith(l, v) => Node::StartsWith(p(l), v.clone()),
         Node::EndsWith(l, v) => Node::EndsWith(p(l), v.clone()),
-        Node::Not(n) => Node::Not(Box::new(rename(n, prefix))),
-        Node::And(list) => Node::And(list.iter().map(|n| rename(n, prefix)).collect()),
-        Node::Or(list) => Node::Or(list.iter().map(|n| rename(n, prefix)).collect()),
+        Node::Not(n) => Node::Not(Box::new(rename(n, prefix, member))),
+        Node::And(list) => Node::And(list.iter().map(|n| rename(n, prefix, member)).collect()),
+        Node::Or(list) => Node::Or(list.iter().map(|n| rename(n, prefix, member)).collect()),
     }
 }
 
