@@ -19,6 +19,7 @@ pub mod outcome;
 mod passed;
 mod policies;
 pub mod recording;
+mod render;
 pub mod replay;
 mod routes;
 mod rules;

@@ -11,20 +11,18 @@
 //! Left out: who is in the address sets (`ip_sets`), the order of messages of other subjects (`graph`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use felix_message::{ActivePolicy, ActiveProfile, HostEndpoint, Message, Rule, TierInfo, WorkloadEndpoint};
+use felix_message::{ActiveProfile, HostEndpoint, Message, WorkloadEndpoint};
 use libcalico_model::backend;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
-use sha2::{Digest, Sha224};
 
 use crate::ip_sets::IpSets;
 use crate::items::{ItemId, Items};
 use crate::policies::{Policies, Policy, PolicyId, ProfileRules};
-use crate::rules::ParsedRule;
+use crate::render::{Renderer, host_message, policy_message, workload_message};
 use crate::selector_index::SelectorIndex;
-use crate::tier_lists::TierLists;
+use crate::tier_lists::MatchSets;
 
 /// Name of a local endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,17 +47,41 @@ impl LocalValue {
     }
 }
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 enum Sent {
     Workload(Arc<WorkloadEndpoint>),
     Host(Arc<HostEndpoint>),
 }
 
+impl Sent {
+    /// True where both say the same. Equal lists are one list: that they differ is seen without reading them.
+    fn says_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Workload(a), Self::Workload(b)) => Arc::ptr_eq(&a.tiers, &b.tiers) && a == b,
+            (Self::Host(a), Self::Host(b)) => {
+                let lists = |h: &HostEndpoint| {
+                    [&h.tiers, &h.untracked_tiers, &h.pre_dnat_tiers, &h.forward_tiers].map(Arc::clone)
+                };
+                lists(a).iter().zip(&lists(b)).all(|(a, b)| Arc::ptr_eq(a, b)) && a == b
+            }
+            _ => false,
+        }
+    }
+}
+
 struct Local {
     item: ItemId,
     value: LocalValue,
-    /// Policies that match, by number.
-    matches: Vec<PolicyId>,
+    /// The policies that match: a number among the sets of policies.
+    matches: u32,
+}
+
+/// An endpoint, by number.
+struct Slot {
+    key: LocalKey,
+    /// None: it went, and the dataplane is still to be told.
+    local: Option<Local>,
+    sent: Option<Sent>,
 }
 
 /// A policy or profile that the dataplane has, and handles of the sets that its rules refer to.
@@ -97,20 +119,21 @@ pub struct World<'a> {
 /// See the module's text.
 #[derive(Default)]
 pub struct LocalEndpoints {
-    endpoints: BTreeMap<LocalKey, Local>,
-    by_item: HashMap<ItemId, LocalKey>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    by_key: HashMap<LocalKey, u32>,
+    by_item: HashMap<ItemId, u32>,
+    matches: MatchSets,
     index: SelectorIndex,
     /// By policy number.
     policy_state: Vec<Option<PolicyState>>,
-    lists: TierLists,
     active_policies: BTreeMap<PolicyKey, Active<Policy>>,
     active_profiles: BTreeMap<String, Active<ProfileRules>>,
     profile_users: HashMap<String, u32>,
-    sent: BTreeMap<LocalKey, Sent>,
     /// Labels changed: match again.
-    stale_labels: BTreeSet<LocalKey>,
+    stale_labels: BTreeSet<u32>,
     /// Render again.
-    stale_messages: BTreeSet<LocalKey>,
+    stale_messages: BTreeSet<u32>,
     stale_selectors: BTreeSet<PolicyId>,
     /// Policies that the first endpoint began or the last one ceased to match.
     stale_counts: BTreeSet<PolicyId>,
@@ -127,35 +150,57 @@ struct PolicyState {
 impl LocalEndpoints {
     /// Sets a local endpoint. `item` is its number among the items.
     pub fn set(&mut self, key: LocalKey, item: ItemId, value: LocalValue) {
-        self.release_profiles(&key);
         for name in value.profiles() {
             *self.profile_users.entry(name.clone()).or_default() += 1;
             self.stale_profiles.insert(name.clone());
         }
-        let matches = self.endpoints.get(&key).map(|l| l.matches.clone()).unwrap_or_default();
-        if let Some(old) = self.endpoints.insert(key.clone(), Local { item, value, matches }) {
-            self.by_item.remove(&old.item);
+        let at = self.slot_of(key);
+        let old = self.slots[at as usize].as_mut().and_then(|s| s.local.take());
+        let matches = match old {
+            Some(old) => {
+                self.release_profiles(&old.value);
+                self.by_item.remove(&old.item);
+                old.matches
+            }
+            None => self.matches.acquire(&[]),
+        };
+        if let Some(slot) = &mut self.slots[at as usize] {
+            slot.local = Some(Local { item, value, matches });
         }
-        self.by_item.insert(item, key.clone());
-        self.stale_messages.insert(key.clone());
-        self.stale_labels.insert(key);
+        self.by_item.insert(item, at);
+        self.stale_messages.insert(at);
+        self.stale_labels.insert(at);
+    }
+
+    fn slot_of(&mut self, key: LocalKey) -> u32 {
+        if let Some(&at) = self.by_key.get(&key) {
+            return at;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[at as usize] = Some(Slot { key: key.clone(), local: None, sent: None });
+        self.by_key.insert(key, at);
+        at
     }
 
     /// Removes a local endpoint.
     pub fn remove(&mut self, key: &LocalKey) {
-        self.release_profiles(key);
-        let Some(local) = self.endpoints.remove(key) else { return };
+        let Some(&at) = self.by_key.get(key) else { return };
+        let Some(local) = self.slots[at as usize].as_mut().and_then(|s| s.local.take()) else { return };
+        self.release_profiles(&local.value);
         self.by_item.remove(&local.item);
-        for policy in local.matches {
+        for policy in self.matches.get(local.matches).to_vec() {
             self.uncount(policy);
         }
-        self.stale_labels.remove(key);
-        self.stale_messages.insert(key.clone());
+        self.matches.release(local.matches);
+        self.stale_labels.remove(&at);
+        self.stale_messages.insert(at);
     }
 
-    fn release_profiles(&mut self, key: &LocalKey) {
-        let Some(local) = self.endpoints.get(key) else { return };
-        for name in local.value.profiles() {
+    fn release_profiles(&mut self, value: &LocalValue) {
+        for name in value.profiles() {
             if let Some(users) = self.profile_users.get_mut(name) {
                 *users -= 1;
                 if *users == 0 {
@@ -181,8 +226,8 @@ impl LocalEndpoints {
 
     /// The inherited labels of an item changed.
     pub fn labels_changed(&mut self, item: ItemId) {
-        if let Some(key) = self.by_item.get(&item) {
-            self.stale_labels.insert(key.clone());
+        if let Some(at) = self.by_item.get(&item) {
+            self.stale_labels.insert(*at);
         }
     }
 
@@ -218,17 +263,13 @@ impl LocalEndpoints {
         if state.matches == 0 {
             return;
         }
-        for (key, local) in &mut self.endpoints {
-            if let Ok(at) = local.matches.binary_search(&id) {
-                local.matches.remove(at);
-                self.stale_messages.insert(key.clone());
-            }
-        }
+        let changed = rematch(&mut self.slots, &mut self.matches, id, |_, _| Some(false));
+        self.stale_messages.extend(changed.touched);
     }
 
     /// A tier changed: every endpoint's order may.
     pub fn tiers_changed(&mut self) {
-        self.stale_messages.extend(self.endpoints.keys().cloned());
+        self.stale_messages.extend(self.by_key.values());
     }
 
     /// A profile's rules changed.
@@ -240,7 +281,7 @@ impl LocalEndpoints {
 
     /// Number of endpoints.
     pub fn len(&self) -> usize {
-        self.endpoints.len()
+        self.by_item.len()
     }
 
     /// Number of policies and profiles that are active.
@@ -256,8 +297,8 @@ impl LocalEndpoints {
         let (mut policies_gone, mut profiles_gone) = (Vec::new(), Vec::new());
         self.flush_policies(world, &mut messages.updates, &mut policies_gone);
         self.flush_profiles(world, &mut messages.updates, &mut profiles_gone);
-        for key in std::mem::take(&mut self.stale_messages) {
-            self.flush_endpoint(key, world.policies, &mut messages);
+        for at in std::mem::take(&mut self.stale_messages) {
+            self.flush_endpoint(at, world.policies, &mut messages);
         }
         messages.removals.append(&mut profiles_gone);
         messages.removals.append(&mut policies_gone);
@@ -266,15 +307,17 @@ impl LocalEndpoints {
 
     /// Asks the index for each endpoint whose labels changed.
     fn match_endpoints(&mut self, world: &World<'_>) {
-        for key in std::mem::take(&mut self.stale_labels) {
-            let Some(local) = self.endpoints.get_mut(&key) else { continue };
+        for at in std::mem::take(&mut self.stale_labels) {
+            let slot = self.slots.get_mut(at as usize).and_then(Option::as_mut);
+            let Some(local) = slot.and_then(|s| s.local.as_mut()) else { continue };
             let now = self.index.matching(&world.items.view(local.item));
-            self.stale_messages.insert(key);
-            if now == local.matches {
+            self.stale_messages.insert(at);
+            if now == self.matches.get(local.matches) {
                 continue;
             }
-            let before = std::mem::replace(&mut local.matches, now);
-            let now = local.matches.clone();
+            let before = self.matches.get(local.matches).to_vec();
+            self.matches.release(local.matches);
+            local.matches = self.matches.acquire(&now);
             for &id in now.iter().filter(|id| before.binary_search(id).is_err()) {
                 if let Some(state) = self.policy_state.get_mut(id as usize).and_then(Option::as_mut) {
                     state.matches += 1;
@@ -300,26 +343,14 @@ impl LocalEndpoints {
             if let Some(policy) = world.policies.get(id) {
                 self.stale_policies.insert(policy.key.clone());
             }
-            for (key, local) in &mut self.endpoints {
-                if self.stale_labels.contains(key) {
-                    continue;
-                }
-                let matches = self.index.matches(state.selector, &world.items.view(local.item));
-                match (local.matches.binary_search(&id), matches) {
-                    (Ok(at), false) => {
-                        local.matches.remove(at);
-                        state.matches -= 1;
-                    }
-                    (Err(at), true) => {
-                        local.matches.insert(at, id);
-                        state.matches += 1;
-                    }
-                    // Its order or its flags may have changed.
-                    (Ok(_), true) => {}
-                    (Err(_), false) => continue,
-                }
-                self.stale_messages.insert(key.clone());
-            }
+            let (index, stale) = (&self.index, &self.stale_labels);
+            let changed = rematch(&mut self.slots, &mut self.matches, id, |at, local| {
+                let asked = !stale.contains(&at);
+                asked.then(|| index.matches(state.selector, &world.items.view(local.item)))
+            });
+            state.matches = state.matches + changed.more - changed.fewer;
+            // Also of those that matched before: its order or its flags may have changed.
+            self.stale_messages.extend(changed.touched);
         }
     }
 
@@ -379,46 +410,77 @@ impl LocalEndpoints {
         }
     }
 
-    fn flush_endpoint(&mut self, key: LocalKey, policies: &mut Policies, messages: &mut LocalMessages) {
-        let Some(local) = self.endpoints.get(&key) else {
-            if self.sent.remove(&key).is_some() {
-                messages.removals.push(match key {
+    fn flush_endpoint(&mut self, at: u32, policies: &mut Policies, messages: &mut LocalMessages) {
+        let Some(slot) = self.slots.get_mut(at as usize).and_then(Option::as_mut) else { return };
+        let Some(local) = &slot.local else {
+            if slot.sent.is_some() {
+                messages.removals.push(match slot.key.clone() {
                     LocalKey::Workload(key) => Message::WorkloadEndpointRemove(key),
                     LocalKey::Host(name) => Message::HostEndpointRemove(name),
                 });
             }
+            self.by_key.remove(&slot.key);
+            self.slots[at as usize] = None;
+            self.free.push(at);
             return;
         };
+        let lists = self.matches.lists(local.matches, policies);
         let now = match &local.value {
-            LocalValue::Workload(w) => {
-                let lists = self.lists.get(&local.matches, policies);
-                Sent::Workload(Arc::new(workload_message(w, lists.normal.clone())))
-            }
-            LocalValue::Host(h) => {
-                let lists = self.lists.get(&local.matches, policies);
-                Sent::Host(Arc::new(HostEndpoint {
-                    interface_name: h.name.clone(),
-                    expected_addrs: expected_addrs(h),
-                    profiles: h.profile_ids.clone(),
-                    tiers: lists.normal.clone(),
-                    untracked_tiers: lists.untracked.clone(),
-                    pre_dnat_tiers: lists.pre_dnat.clone(),
-                    forward_tiers: lists.forward.clone(),
-                }))
-            }
+            LocalValue::Workload(w) => Sent::Workload(Arc::new(workload_message(w, lists.normal.clone()))),
+            LocalValue::Host(h) => Sent::Host(Arc::new(host_message(h, lists))),
         };
-        if self.sent.get(&key) == Some(&now) {
+        if slot.sent.as_ref().is_some_and(|s| s.says_the_same(&now)) {
             return;
         }
-        messages.updates.push(match (&key, &now) {
+        messages.updates.push(match (&slot.key, &now) {
             (LocalKey::Host(name), Sent::Host(h)) => Message::HostEndpointUpdate(name.clone(), h.clone()),
             (LocalKey::Workload(k), Sent::Workload(w)) => {
                 Message::WorkloadEndpointUpdate(k.clone(), w.clone())
             }
             _ => return,
         });
-        self.sent.insert(key, now);
+        slot.sent = Some(now);
     }
+}
+
+/// What came of asking endpoints about a policy.
+#[derive(Default)]
+struct Rematched {
+    /// Endpoints that match it, or did.
+    touched: Vec<u32>,
+    /// Endpoints that began to match, and that ceased to.
+    more: u32,
+    fewer: u32,
+}
+
+/// Asks endpoints whether they match a policy. `ask` gives none for an endpoint that stays as it is.
+fn rematch(
+    slots: &mut [Option<Slot>],
+    sets: &mut MatchSets,
+    policy: PolicyId,
+    ask: impl Fn(u32, &Local) -> Option<bool>,
+) -> Rematched {
+    let mut out = Rematched::default();
+    let mut step = sets.step(policy);
+    for (at, slot) in slots.iter_mut().enumerate() {
+        let at = at as u32;
+        let Some(local) = slot.as_mut().and_then(|s| s.local.as_mut()) else { continue };
+        let Some(now) = ask(at, local) else { continue };
+        match (step.has(local.matches), now) {
+            (false, false) => continue,
+            (true, true) => {}
+            (before, _) => {
+                local.matches = step.go(local.matches);
+                if before {
+                    out.fewer += 1;
+                } else {
+                    out.more += 1;
+                }
+            }
+        }
+        out.touched.push(at);
+    }
+    out
 }
 
 /// Gives the sets of something that was active back. What replaces it holds its own already.
@@ -426,74 +488,4 @@ fn release<T>(old: Option<&Active<T>>, sets: &mut IpSets) {
     for at in old.into_iter().flat_map(|o| &*o.sets) {
         sets.release(*at);
     }
-}
-
-/// Renders rules and holds every set they refer to.
-struct Renderer<'a> {
-    scope: String,
-    sets: &'a mut IpSets,
-    items: &'a mut Items,
-    held: Vec<u32>,
-}
-
-impl<'a> Renderer<'a> {
-    fn new(scope: String, world: &'a mut World<'_>) -> Self {
-        Self { scope, sets: world.sets, items: world.items, held: Vec::new() }
-    }
-
-    fn rules(&mut self, rules: &[ParsedRule], direction: &str) -> Vec<Rule> {
-        let mut seen: HashMap<&ParsedRule, u32> = HashMap::new();
-        let mut out = Vec::with_capacity(rules.len());
-        for parsed in rules {
-            let mut rule = parsed.render(&mut |spec| {
-                let (id, handle) = self.sets.acquire(&spec, self.items);
-                self.held.push(handle);
-                id
-            });
-            // The same rule twice in one place: the first keeps its identifier when the second comes.
-            let count = seen.entry(parsed).or_default();
-            *count += 1;
-            let text = format!("{}/{direction}/{count}/{parsed:?}", self.scope);
-            let digest = Sha224::digest(text.as_bytes());
-            for byte in digest.iter().take(8) {
-                let _ = write!(rule.rule_id, "{byte:02x}");
-            }
-            out.push(rule);
-        }
-        out
-    }
-}
-
-fn policy_message(policy: &Policy, renderer: &mut Renderer<'_>) -> ActivePolicy {
-    ActivePolicy {
-        tier: policy.tier.to_string(),
-        namespace: policy.namespace.to_string(),
-        inbound: renderer.rules(&policy.inbound, "ingress"),
-        outbound: renderer.rules(&policy.outbound, "egress"),
-        untracked: policy.untracked,
-        pre_dnat: policy.pre_dnat,
-        apply_on_forward: policy.apply_on_forward,
-        staged: policy.key.kind.staged(),
-        original_selector: policy.original_selector.to_string(),
-    }
-}
-
-fn workload_message(w: &backend::WorkloadEndpoint, tiers: Arc<[TierInfo]>) -> WorkloadEndpoint {
-    WorkloadEndpoint {
-        active: w.state == "active",
-        interface_name: w.name.clone(),
-        mac: w.mac.clone(),
-        profiles: w.profile_ids.clone(),
-        ipv4_nets: w.ipv4_nets.clone(),
-        ipv6_nets: w.ipv6_nets.clone(),
-        tiers,
-        nat: w.ipv4_nat.iter().chain(&w.ipv6_nat).map(|n| (n.int_ip, n.ext_ip)).collect(),
-        allow_spoofed_source_prefixes: w.allow_spoofed_source_prefixes.clone(),
-        annotations: w.annotations.clone(),
-    }
-}
-
-fn expected_addrs(h: &backend::HostEndpoint) -> Vec<std::net::IpAddr> {
-    let v4 = h.expected_ipv4_addrs.iter().map(|a| (*a).into());
-    v4.chain(h.expected_ipv6_addrs.iter().map(|a| (*a).into())).collect()
 }

@@ -109,6 +109,19 @@ impl<'a> Naive<'a> {
             && (selected || named_only)
             && (side.ports.is_empty() || port_matches(side.ports))
             && !port_matches(side.not_ports)
+            && (side.service.is_empty() || self.serves(side, addr, port, protocol))
+    }
+
+    /// True where an endpoint of the service has the address, and the port where ports count.
+    fn serves(&self, side: &RuleSide<'_>, addr: IpAddr, port: u16, protocol: u8) -> bool {
+        self.objects.values().any(|value| {
+            let Value::EndpointSlice(slice) = value else { return false };
+            let number = |text: &str| if text == "UDP" { 17 } else { 6 };
+            slice.metadata.labels.get("kubernetes.io/service-name").is_some_and(|s| s == side.service)
+                && slice.endpoints.iter().any(|e| e.addresses.contains(&addr.to_string()))
+                && (!side.service_ports
+                    || slice.ports.iter().any(|p| p.port == Some(port) && number(&p.protocol) == protocol))
+        })
     }
 
     fn rule(&self, r: &Rule, p: &Packet) -> bool {
@@ -119,6 +132,8 @@ impl<'a> Naive<'a> {
             not_selector: &r.not_src_selector,
             ports: &r.src_ports,
             not_ports: &r.not_src_ports,
+            service: &r.src_service,
+            service_ports: false,
         };
         let dst = RuleSide {
             nets: &r.dst_nets,
@@ -127,6 +142,8 @@ impl<'a> Naive<'a> {
             not_selector: &r.not_dst_selector,
             ports: &r.dst_ports,
             not_ports: &r.not_dst_ports,
+            service: &r.dst_service,
+            service_ports: true,
         };
         r.protocol.as_ref().is_none_or(|x| x.number() == Some(p.protocol))
             && r.not_protocol.as_ref().is_none_or(|x| x.number() != Some(p.protocol))
@@ -229,6 +246,9 @@ struct RuleSide<'a> {
     not_selector: &'a str,
     ports: &'a [Port],
     not_ports: &'a [Port],
+    /// In the one namespace that there is.
+    service: &'a str,
+    service_ports: bool,
 }
 
 fn packets() -> impl Iterator<Item = Packet> {

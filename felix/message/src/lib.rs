@@ -220,7 +220,7 @@ pub struct Side {
 }
 
 /// The policies of one tier that apply to an endpoint, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TierInfo {
     pub name: String,
     /// What happens at the end of the tier where a policy of it applied: `Deny` or `Pass`.

@@ -153,7 +153,13 @@ pub fn rule() -> impl Strategy<Value = Rule> {
         let not_nets = prop_oneof![5 => Just(Vec::new()), 1 => proptest::collection::vec(net(), 1..2)];
         (optional_selector(), optional_selector(), nets, not_nets, port_match(), port_match())
     };
-    (action, protocol, any::<bool>(), side(), side()).prop_map(|(action, protocol, negated, src, dst)| {
+    let service = prop_oneof![
+        6 => Just((None, None)),
+        1 => name().prop_map(|s| (Some(s), None)),
+        1 => name().prop_map(|s| (None, Some(s))),
+    ];
+    let parts = (action, protocol, any::<bool>(), side(), side(), service);
+    parts.prop_map(|(action, protocol, negated, src, dst, (src_service, dst_service))| {
         let ports = protocol.is_some();
         let of = |ports_given: Vec<Port>| if ports { ports_given } else { Vec::new() };
         let other = negated && protocol.is_none();
@@ -173,6 +179,10 @@ pub fn rule() -> impl Strategy<Value = Rule> {
             not_dst_nets: dst.3,
             dst_ports: of(dst.4),
             not_dst_ports: of(dst.5),
+            src_service: src_service.unwrap_or_default().to_owned(),
+            src_service_namespace: src_service.map(|_| "ns".to_owned()).unwrap_or_default(),
+            dst_service: dst_service.unwrap_or_default().to_owned(),
+            dst_service_namespace: dst_service.map(|_| "ns".to_owned()).unwrap_or_default(),
             ..Rule::default()
         }
     })
@@ -244,6 +254,37 @@ fn profile() -> impl Strategy<Value = (Key, Value)> {
     })
 }
 
+fn slice() -> impl Strategy<Value = (Key, Value)> {
+    use libcalico_model::kubernetes::service::{Endpoint, EndpointPort, EndpointSlice, SERVICE_NAME_LABEL};
+    let address =
+        prop_oneof![5 => address().prop_map(|a| a.addr().to_string()), 1 => Just("pod.example".to_owned())];
+    let endpoint = proptest::collection::vec(address, 0..3).prop_map(|addresses| Endpoint { addresses });
+    let port = (select(vec!["TCP", "UDP", ""]), proptest::option::of(1u16..4))
+        .prop_map(|(protocol, port)| EndpointPort { protocol: protocol.to_owned(), port });
+    let lists = (proptest::collection::vec(endpoint, 0..3), proptest::collection::vec(port, 0..3));
+    (name(), proptest::option::of(name()), lists).prop_map(|(name, service, (endpoints, ports))| {
+        let mut slice = EndpointSlice { endpoints, ports, ..EndpointSlice::default() };
+        slice.metadata.namespace = "ns".to_owned();
+        slice.metadata.name = name.to_owned();
+        slice.metadata.labels =
+            service.iter().map(|s| (SERVICE_NAME_LABEL.to_owned(), (*s).to_owned())).collect();
+        let key = Key::EndpointSlice { namespace: "ns".to_owned(), name: name.to_owned() };
+        (key, Value::EndpointSlice(Arc::new(slice)))
+    })
+}
+
+fn service() -> impl Strategy<Value = (Key, Value)> {
+    use libcalico_model::kubernetes::service::Service;
+    (name(), address()).prop_map(|(name, address)| {
+        let mut service = Service::default();
+        service.metadata.namespace = "ns".to_owned();
+        service.metadata.name = name.to_owned();
+        service.spec.cluster_ips = vec![address.addr().to_string(), "None".to_owned()];
+        let key = Key::Service { namespace: "ns".to_owned(), name: name.to_owned() };
+        (key, Value::Service(Arc::new(service)))
+    })
+}
+
 /// An object of any kind that policy is made of.
 pub fn object() -> impl Strategy<Value = (Key, Value)> {
     prop_oneof![
@@ -254,6 +295,8 @@ pub fn object() -> impl Strategy<Value = (Key, Value)> {
         1 => tier(),
         1 => profile_rules(),
         2 => profile(),
+        2 => slice(),
+        1 => service(),
     ]
 }
 
