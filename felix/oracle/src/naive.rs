@@ -198,11 +198,17 @@ impl Evaluator<'_> {
             && policy.selector.matches(&e.labels)
     }
 
+    fn namespace_matches(&self, selector: &Selector, e: &Entity) -> bool {
+        let none = Labels::new();
+        let labels = e.namespace.map_or(&none, |n| &self.world.namespaces[n].labels);
+        selector.matches_member(labels, e.namespace.is_some())
+    }
+
     fn account_matches(&self, selector: &Selector, e: &Entity) -> bool {
-        match (e.namespace, e.account) {
-            (Some(n), Some(a)) => selector.matches(&self.world.accounts[n][a]),
-            _ => false,
-        }
+        let none = Labels::new();
+        let account = e.namespace.zip(e.account);
+        let labels = account.map_or(&none, |(n, a)| &self.world.accounts[n][a]);
+        selector.matches_member(labels, account.is_some())
     }
 
     /// The action of the first rule that decides.
@@ -234,7 +240,8 @@ impl Evaluator<'_> {
         let within = |nets: &[IpNet]| nets.iter().any(|n| n.contains(&addr));
         let excluded = |s: &Selector| self.holders(addr).any(|e| s.matches(&e.labels));
         let chosen = |e: &Entity| self.chosen(side, namespace, e);
-        let restricted = restricts(side);
+        // A namespaced policy's `notSelector` is about its own namespace: all there but those.
+        let restricted = restricts(side) || namespace.is_some() && side.not_selector.is_some();
         // A named port stands for that port of the endpoints that the side selects.
         let named = |name: &String| {
             let has = |e: &Entity| {
@@ -265,9 +272,7 @@ impl Evaluator<'_> {
     fn chosen(&self, side: &Side, namespace: Option<usize>, e: &Entity) -> bool {
         let in_namespace = match (&side.namespace_selector, namespace) {
             (Some(NamespaceSelector::Global), _) => e.namespace.is_none(),
-            (Some(NamespaceSelector::Labels(s)), _) => {
-                e.namespace.is_some_and(|n| s.matches(&self.world.namespaces[n].labels))
-            }
+            (Some(NamespaceSelector::Labels(s)), _) => self.namespace_matches(s, e),
             // Without a namespace selector a namespaced policy means its own namespace.
             (None, Some(n)) => e.namespace == Some(n),
             (None, None) => true,

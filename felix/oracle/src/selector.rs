@@ -28,9 +28,16 @@ impl Selector {
     /// A label that is missing differs from every value and is in no list.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_member(labels, true)
+    }
+
+    /// What a selector of namespaces or accounts says about something that may be in none. It is evaluated on the labels
+    /// that members inherit, so what is in none has no label: `a != 'x'` holds for it. `all()` means every member.
+    #[must_use]
+    pub fn matches_member(&self, labels: &Labels, member: bool) -> bool {
         let value = |key: &String| labels.get(key);
         match self {
-            Self::All => true,
+            Self::All => member,
             Self::Is(k, v) => value(k) == Some(v),
             Self::IsNot(k, v) => value(k) != Some(v),
             Self::In(k, list) => value(k).is_some_and(|v| list.contains(v)),
@@ -40,9 +47,9 @@ impl Selector {
             Self::StartsWith(k, part) => value(k).is_some_and(|v| v.starts_with(part)),
             Self::EndsWith(k, part) => value(k).is_some_and(|v| v.ends_with(part)),
             Self::Contains(k, part) => value(k).is_some_and(|v| v.contains(part)),
-            Self::And(a, b) => a.matches(labels) && b.matches(labels),
-            Self::Or(a, b) => a.matches(labels) || b.matches(labels),
-            Self::Not(a) => !a.matches(labels),
+            Self::And(a, b) => a.matches_member(labels, member) && b.matches_member(labels, member),
+            Self::Or(a, b) => a.matches_member(labels, member) || b.matches_member(labels, member),
+            Self::Not(a) => !a.matches_member(labels, member),
         }
     }
 }

@@ -13,7 +13,7 @@ use libcalico_datastore::resources::key_of;
 use libcalico_model::{KeyValue, Revision};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{TestCaseResult, TestRunner};
+use proptest::test_runner::{TestCaseResult, TestError, TestRunner};
 
 /// The source port of `calicoctl policy explain`.
 const SOURCE_PORT: u16 = 54_321;
@@ -91,8 +91,10 @@ fn yaml(world: &World) -> String {
 fn explain_decides_as_the_documentation_does() {
     let config = ProptestConfig { cases: worlds(), failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config);
-    if let Err(e) = runner.run(&world(), |w| compare(&w)) {
-        panic!("{e}");
+    match runner.run(&world(), |w| compare(&w)) {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
+        Err(TestError::Abort(reason)) => panic!("gave up: {reason}"),
     }
 }
 
