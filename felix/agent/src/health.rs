@@ -3,6 +3,7 @@
 //! In: signs of life and the dataplane's reports. Out: `/liveness` and `/readiness`. Always holds: a loop that hangs is
 //! not live after its timeout; ready is said only when the datastore is in sync and the kernel holds what is desired.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,14 @@ const DATAPLANE: &str = "InternalDataplaneMainLoop";
 /// Longest silence of the calculation.
 const CALCULATION_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Longest silences of the loops; zero: not watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub dataplane: Duration,
+    /// By the loop's name, instead of its usual one.
+    pub overrides: BTreeMap<String, Duration>,
+}
+
 /// Health of this process.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -20,16 +29,15 @@ pub struct Health {
 }
 
 impl Health {
-    /// Both loops, not ready yet. `watchdog`: longest silence of the dataplane; zero: it is not watched.
+    /// Both loops, not ready yet.
     #[must_use]
-    pub fn new(watchdog: Duration) -> Self {
+    pub fn new(timeouts: &Timeouts) -> Self {
         let aggregator = Arc::new(HealthAggregator::new());
-        let timeout = |t: Duration| Some(t).filter(|t| !t.is_zero());
-        aggregator.register(
-            CALCULATION,
-            Reporter { live: true, ready: true, timeout: timeout(CALCULATION_TIMEOUT) },
-        );
-        aggregator.register(DATAPLANE, Reporter { live: true, ready: true, timeout: timeout(watchdog) });
+        for (name, usual) in [(CALCULATION, CALCULATION_TIMEOUT), (DATAPLANE, timeouts.dataplane)] {
+            let timeout = timeouts.overrides.get(name).copied().unwrap_or(usual);
+            let timeout = Some(timeout).filter(|t| !t.is_zero());
+            aggregator.register(name, Reporter { live: true, ready: true, timeout });
+        }
         Self { aggregator }
     }
 

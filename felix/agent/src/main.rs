@@ -33,6 +33,8 @@ enum Verb {
         #[arg(long, value_name = "PATH", env = "CALICO_FELIX_SOCKET", default_value = control::DEFAULT_PATH)]
         socket: PathBuf,
     },
+    /// Print the reference page of all parameters, in Markdown, without the descriptions of fields.
+    ConfigReference,
     /// Print the version.
     Version,
 }
@@ -42,6 +44,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.verb {
         Some(Verb::Version) => {
             println!("{}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Verb::ConfigReference) => {
+            print!("{}", calico_felix::config::reference::page(|_| None));
             Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Replay { file }) => replay(&file),

@@ -2,15 +2,19 @@
 //!
 //! In: what loops report. Out: a registry that `/metrics` serves. A summary here has a sum and a count, no quantiles.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use felix_calc::Stats;
 use felix_dataplane::apply::{Outcome, Stats as DataplaneStats};
+use felix_dataplane::counters::{Count, RuleName};
 use felix_message::Message;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType, Summary as SummaryProto};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::rule_counters::RuleCounters;
 
 /// A sum and a count.
 #[derive(Clone, Debug)]
@@ -80,6 +84,10 @@ pub struct Metrics {
     nft_sets: IntGaugeVec,
     nft_maps: IntGaugeVec,
     interfaces: IntGaugeVec,
+    route_count: IntGaugeVec,
+    endpoint_up: Summary,
+    flows_cut: IntCounter,
+    rules: RuleCounters,
 }
 
 impl Metrics {
@@ -140,6 +148,22 @@ impl Metrics {
             nft_sets: gauges(r, "felix_nft_sets", "nftables sets.", "ip_version")?,
             nft_maps: gauges(r, "felix_nft_maps", "nftables maps.", "ip_version")?,
             interfaces: gauges(r, "felix_route_table_num_ifaces", "Workload interfaces.", "table")?,
+            route_count: gauges(r, "felix_route_table_num_routes", "Routes to workloads.", "table")?,
+            endpoint_up: summary(
+                r,
+                "felix_endpoint_programming_seconds",
+                "Seconds from the first sight of a workload endpoint until its policy stands in the kernel.",
+            )?,
+            flows_cut: counter(
+                r,
+                "felix_conntrack_flows_cut",
+                "Established flows that were cut because policy denies them by now.",
+            )?,
+            rules: {
+                let rules = RuleCounters::new()?;
+                r.register(Box::new(rules.clone()))?;
+                rules
+            },
             registry,
         })
     }
@@ -190,6 +214,22 @@ impl Metrics {
             self.ip_sets.with_label_values(&[version]).set(n(c.sets));
         }
         self.interfaces.with_label_values(&["main"]).set(n(stats.interfaces));
+        self.route_count.with_label_values(&["main"]).set(n(stats.routes));
+    }
+
+    /// An endpoint is up for the first time, so long after it was first seen.
+    pub fn endpoint_up(&self, took: Duration) {
+        self.endpoint_up.observe(took.as_secs_f64());
+    }
+
+    /// So many flows were cut.
+    pub fn flows_cut(&self, flows: usize) {
+        self.flows_cut.inc_by(flows as u64);
+    }
+
+    /// What rules counted since the last reading.
+    pub fn rules(&self, reading: BTreeMap<RuleName, Count>) {
+        self.rules.add(reading);
     }
 
     /// The first apply in sync.

@@ -14,23 +14,24 @@
 //! datastore is in sync again, and the new one then writes what differs.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use felix_calc::{CalcGraph, RouteSource};
 use felix_dataplane::config::Backend;
 use felix_dataplane::driver::backend::{self, IptablesMode, NftablesMode};
-use felix_dataplane::worker::{self, Command, Handle, Report};
+use felix_dataplane::worker::Command;
 use felix_message::{ConfigUpdate, Message};
 use libcalico_model::{Key, SyncStatus, SyncerEvent};
 use libcalico_telemetry::{HttpServer, LogHandle, Severity};
 use tokio::sync::mpsc;
 
+use crate::config::value::Value;
 use crate::config::{self, Config, ConfigError, Listen, Raw, Resolved, Source};
 use crate::control::{self, Question};
-use crate::health::Health;
+use crate::dataplane::{Arrivals, DataplaneThread, Surroundings};
+use crate::health::{Health, Timeouts};
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::source::{self, SourceError};
@@ -212,6 +213,7 @@ struct Session {
     out: Vec<Message>,
     /// The datastore's configuration as it was last taken.
     datastore: ConfigUpdate,
+    arrivals: Arrivals,
 }
 
 impl Session {
@@ -227,9 +229,8 @@ impl Session {
             }
             None => None,
         };
-        let watchdog = effective.resolved.duration("DataplaneWatchdogTimeout");
         let mut me = Self {
-            health: Health::new(watchdog),
+            health: Health::new(&health_timeouts(&effective.resolved)),
             metrics: Metrics::new(&effective.config.hostname)?,
             graph: CalcGraph::new(effective.calc.clone()),
             effective,
@@ -241,6 +242,7 @@ impl Session {
             in_sync: false,
             out: Vec::new(),
             datastore: ConfigUpdate::default(),
+            arrivals: Arrivals::default(),
         };
         me.serve().await;
         Ok(me)
@@ -345,6 +347,11 @@ impl Session {
                 let n = updates.len();
                 for u in updates {
                     self.metrics.update(kind_of(&u.key));
+                    if let (Key::WorkloadEndpoint(key), true) = (&u.key, self.in_sync)
+                        && key.host == self.effective.config.hostname
+                    {
+                        self.arrivals.seen(key, u.value.is_some(), Instant::now());
+                    }
                     self.graph.on_update(u);
                 }
                 n
@@ -360,9 +367,9 @@ impl Session {
         let old = &self.effective;
         let same = Config { log_severity: String::new(), ..new.config.clone() }
             == Config { log_severity: String::new(), ..old.config.clone() };
-        let watchdog = |e: &Effective| e.resolved.duration("DataplaneWatchdogTimeout");
+        let timeouts = |e: &Effective| health_timeouts(&e.resolved);
         let restart =
-            new.calc != old.calc || watchdog(&new) != watchdog(old) || (self.dataplane.is_some() && !same);
+            new.calc != old.calc || timeouts(&new) != timeouts(old) || (self.dataplane.is_some() && !same);
         if restart {
             return Ok(Some(End::Restart(update.clone())));
         }
@@ -378,15 +385,20 @@ impl Session {
         if self.dataplane.is_none() {
             // Two must not write at a time; the rules stand meanwhile.
             drop(self.previous.take());
-            let (health, metrics) = (self.health.clone(), self.metrics.clone());
-            let config = Arc::new(self.effective.config.dataplane.clone());
-            self.dataplane = Some(DataplaneThread::start(config, health, metrics, felix.started)?);
+            let around = Surroundings {
+                health: self.health.clone(),
+                metrics: self.metrics.clone(),
+                arrivals: self.arrivals.clone(),
+                started: felix.started,
+                etcd: source::etcd(&self.effective.resolved),
+            };
+            self.dataplane = Some(DataplaneThread::start(&self.effective.config, around)?);
         }
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        dataplane.announce(&messages);
         let mut command = Command::Messages(messages);
         loop {
-            let sent = dataplane.handle.try_send(command);
-            match sent.map_err(|e| RunError::System(std::io::Error::other(e)))? {
+            match dataplane.try_send(command)? {
                 None => return Ok(()),
                 Some(back) => command = back,
             }
@@ -410,7 +422,7 @@ impl Session {
             return;
         };
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        if matches!(dataplane.handle.try_send(Command::Dump(sender)), Ok(None)) {
+        if matches!(dataplane.try_send(Command::Dump(sender)), Ok(None)) {
             // The answer comes from another thread; this one goes on.
             tokio::task::spawn_blocking(move || {
                 let dump = receiver.recv_timeout(Duration::from_secs(8));
@@ -438,65 +450,14 @@ fn set_severity(log: &LogHandle, config: &Config) {
     }
 }
 
-/// The dataplane's thread. Dropping it ends the thread and waits for it; rules stay.
-#[derive(Debug)]
-struct DataplaneThread {
-    handle: Handle,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl DataplaneThread {
-    fn start(
-        config: Arc<felix_dataplane::Config>,
-        health: Health,
-        metrics: Metrics,
-        started: Instant,
-    ) -> Result<Self, RunError> {
-        let (handle, worker) = worker::new(config)?;
-        let programmed = AtomicBool::new(false);
-        let problem = std::sync::Mutex::new(None::<String>);
-        let thread = std::thread::Builder::new().name("dataplane".to_owned()).spawn(move || {
-            worker.run(|report| {
-                let mut problem = problem.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match report {
-                    Report::Applied { outcome, stats, took, messages, .. } => {
-                        if !programmed.swap(true, Ordering::Relaxed) {
-                            metrics.first_sync(started.elapsed());
-                            tracing::info!(
-                                operations = outcome.tables.operations,
-                                ?took,
-                                "dataplane is in sync"
-                            );
-                        }
-                        metrics.applied(&outcome, &stats, took, messages);
-                        if problem.take().is_some() {
-                            tracing::info!("the dataplane is programmed again");
-                        }
-                    }
-                    Report::Failed { reason, retry } => {
-                        metrics.failed();
-                        tracing::error!(reason, ?retry, "the dataplane could not be programmed");
-                        *problem = Some(reason);
-                    }
-                    Report::Idle => {}
-                }
-                health.dataplane(programmed.load(Ordering::Relaxed), problem.as_deref());
-            });
-        });
-        Ok(Self { handle, thread: Some(thread.map_err(RunError::System)?) })
-    }
-
-    fn finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
-    }
-}
-
-impl Drop for DataplaneThread {
-    fn drop(&mut self) {
-        let _ = self.handle.send(Command::Stop);
-        if let Some(t) = self.thread.take() {
-            let _ = t.join();
-        }
+/// Longest silences of the loops: `DataplaneWatchdogTimeout`, and `HealthTimeoutOverrides` by the loops' names.
+fn health_timeouts(r: &Resolved) -> Timeouts {
+    Timeouts {
+        dataplane: r.duration("DataplaneWatchdogTimeout"),
+        overrides: match r.raw_value("HealthTimeoutOverrides") {
+            Value::Durations(all) => all.clone(),
+            _ => BTreeMap::new(),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use calico_typha::SyncerKind;
 use calico_typha::client::{ClientError, ClientTls, TyphaClient, TyphaClientConfig};
 use calico_typha::identity::Required;
-use libcalico_datastore::{ClientConfig, DatastoreError, connect, syncer};
+use libcalico_datastore::{ClientConfig, DatastoreError, DatastoreType, EtcdConfig, connect, syncer};
 use libcalico_model::SyncerEvent;
 use tokio::sync::mpsc;
 
@@ -49,6 +49,13 @@ pub async fn start(
     let client = ClientConfig::from_lookup(datastore_lookup(resolved))?;
     let datastore = connect(&client).await?;
     Ok(syncer::felix_syncer(Arc::clone(&datastore)))
+}
+
+/// How to reach etcd, where that is the datastore. With Typha too: reports go straight to it.
+#[must_use]
+pub fn etcd(resolved: &Resolved) -> Option<EtcdConfig> {
+    let client = ClientConfig::from_lookup(datastore_lookup(resolved)).ok()?;
+    (client.datastore_type == DatastoreType::EtcdV3).then_some(client.etcd)
 }
 
 fn typha(config: &Config) -> TyphaClientConfig {

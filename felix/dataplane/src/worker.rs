@@ -41,8 +41,15 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     /// The kernel holds what is desired. `took`: seconds of the apply. `statuses`: endpoints that came up, or no longer
-    /// are.
-    Applied { outcome: Outcome, stats: Stats, took: Duration, messages: usize, statuses: Vec<Change> },
+    /// are. `taken`: messages in all, since the thread began.
+    Applied {
+        outcome: Outcome,
+        stats: Stats,
+        took: Duration,
+        messages: usize,
+        taken: u64,
+        statuses: Vec<Change>,
+    },
     /// It does not; the next try follows by itself.
     Failed { reason: String, retry: Duration },
     /// Nothing to do, still alive.
@@ -120,6 +127,7 @@ impl Worker {
     pub fn run(mut self, mut report: impl FnMut(Report)) {
         let mut pause: Option<Duration> = None;
         let mut next: Option<Instant> = None;
+        let mut taken = 0;
         loop {
             let mut messages = 0;
             let more = loop {
@@ -138,6 +146,7 @@ impl Worker {
                     break true;
                 }
             };
+            taken += messages as u64;
             let now = Instant::now();
             let events = self.dataplane.on_kernel_events(now);
             let asked = if messages > 0 { Some(Duration::ZERO) } else { events };
@@ -154,7 +163,7 @@ impl Worker {
                         let (stats, took) = (self.dataplane.stats(), now.elapsed());
                         if self.dataplane.in_sync() {
                             let statuses = self.dataplane.take_statuses();
-                            report(Report::Applied { outcome, stats, took, messages, statuses });
+                            report(Report::Applied { outcome, stats, took, messages, taken, statuses });
                         } else {
                             report(Report::Idle);
                         }

@@ -22,6 +22,12 @@ fn endpoint(n: u32) -> Message {
         active: true,
         interface_name: format!("cali{n:08x}"),
         profiles: vec!["open".to_owned()],
+        ipv4_nets: vec![format!("10.128.{}.{}/32", n / 256, n % 256).parse().unwrap()],
+        // With CALICO_FIGURES_DUAL set endpoints have both families: twice the rules.
+        ipv6_nets: std::env::var_os("CALICO_FIGURES_DUAL")
+            .map(|_| format!("fd00::{n:x}/128").parse().unwrap())
+            .into_iter()
+            .collect(),
         tiers: vec![tier(&[&format!("p{n}")], &[&format!("p{n}")])].into(),
         ..WorkloadEndpoint::default()
     };

@@ -254,6 +254,10 @@ pub struct FelixConfigurationSpec {
     /// `/var/run/calico`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_status_path_prefix: Option<String>,
+    /// Established flows that policy denies by now are cut; upstream lets them go on. Parameter
+    /// `EstablishedFlowEnforcement`, default `Disabled`. Not a field of upstream's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub established_flow_enforcement: Option<EnabledDisabled>,
     /// Machines outside the cluster that may send into its tunnels. Parameter `ExternalNodesCIDRList`.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub external_nodes_list: Vec<String>,

@@ -3,6 +3,7 @@
 //! In come texts by source ([`Raw`]), out goes [`Config`]. Which source won is logged. Left out: reading
 //! `FelixConfiguration` from the datastore, which arrives as `Message::ConfigUpdate`.
 
+pub mod reference;
 pub mod sources;
 pub mod table;
 pub mod value;
@@ -19,6 +20,8 @@ use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
 use value::Value;
+
+use crate::status::datastore::Reports;
 
 /// Where upstream's Felix looks for its file.
 pub const DEFAULT_FILE: &str = "/etc/calico/felix.cfg";
@@ -38,6 +41,12 @@ pub struct Config {
     pub metrics: Option<Listen>,
     /// Level word: `DEBUG`, `INFO`, …
     pub log_severity: String,
+    /// Folder for files of endpoints' status.
+    pub status_files: Option<PathBuf>,
+    /// Reports in etcd.
+    pub reports: Reports,
+    /// Established flows that policy denies by now are cut.
+    pub cut_flows: bool,
     pub dataplane: DataplaneConfig,
 }
 
@@ -98,9 +107,23 @@ impl Config {
             health: listen("HealthEnabled", "HealthHost", "HealthPort"),
             metrics: listen("PrometheusMetricsEnabled", "PrometheusMetricsHost", "PrometheusMetricsPort"),
             log_severity: r.text("LogSeverityScreen").to_owned(),
+            status_files: file("EndpointStatusPathPrefix"),
+            reports: reports(r, &hostname),
+            cut_flows: r.text("EstablishedFlowEnforcement") == "Enabled",
             dataplane: dataplane(r, &hostname, backend),
             hostname,
         }
+    }
+}
+
+fn reports(r: &Resolved, hostname: &str) -> Reports {
+    Reports {
+        hostname: hostname.to_owned(),
+        region: Reports::region(r.text("OpenstackRegion")),
+        every: Some(r.duration("ReportingIntervalSecs")).filter(|t| !t.is_zero()),
+        ttl: r.duration("ReportingTTLSecs"),
+        endpoints: (r.bool("EndpointReportingEnabled") == Some(true))
+            .then(|| r.duration("EndpointReportingDelaySecs")),
     }
 }
 
@@ -161,6 +184,7 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
         "Reject" => ServiceLoopPrevention::Reject,
         _ => ServiceLoopPrevention::Drop,
     };
+    c.floating_ips = r.text("FloatingIPs") == "Enabled";
     c.disable_conntrack_invalid_check = r.bool("DisableConntrackInvalidCheck") == Some(true);
     r.text("LogPrefix").clone_into(&mut c.log_prefix);
     c.allow_vxlan_from_workloads = r.bool("AllowVXLANPacketsFromWorkloads") == Some(true);

@@ -1,6 +1,6 @@
 //! Every parameter of upstream's Felix: name, field of `FelixConfiguration`, form, default, what a bad value does.
 //!
-//! Facts of upstream, one row a parameter. `USED` marks those whose feature stands here; the others are known by name, so
+//! Facts of upstream, one row a parameter; ours come last. `USED` marks those whose feature stands here; the others are known by name, so
 //! that setting one warns instead of passing in silence.
 
 use super::value::Kind::{self, *};
@@ -66,7 +66,7 @@ pub static PARAMS: &[Param] = &[
     p("HealthEnabled", "healthEnabled", Bool, "false", USED),
     p("HealthHost", "healthHost", Matching(r"^[a-zA-Z0-9:._+-]{1,64}$"), "localhost", USED),
     p("HealthPort", "healthPort", Int(0, 65535), "9099", USED),
-    p("HealthTimeoutOverrides", "healthTimeoutOverrides", Text, "", 0),
+    p("HealthTimeoutOverrides", "healthTimeoutOverrides", Durations, "", USED),
     p("LogActionRateLimit", "logActionRateLimit", Matching(r"^([1-9]\d{0,3}/(?:second|minute|hour|day))?$"), "", 0),
     p("LogActionRateLimitBurst", "logActionRateLimitBurst", Int(0, i64::MAX), "5", 0),
     p("LogDebugFilenameRegex", "logDebugFilenameRegex", Regex, "", 0),
@@ -96,11 +96,11 @@ pub static PARAMS: &[Param] = &[
     p("DeviceRouteSourceAddress", "deviceRouteSourceAddress", Ipv4, "", USED),
     p("DeviceRouteSourceAddressIPv6", "deviceRouteSourceAddressIPv6", Ipv6, "", USED),
     p("DisableConntrackInvalidCheck", "disableConntrackInvalidCheck", Bool, "false", USED),
-    p("EndpointStatusPathPrefix", "endpointStatusPathPrefix", Text, "/var/run/calico", 0),
+    p("EndpointStatusPathPrefix", "endpointStatusPathPrefix", Text, "/var/run/calico", USED),
     p("ExternalNodesCIDRList", "externalNodesList", Cidrs, "", EXIT),
     p("FailsafeInboundHostPorts", "failsafeInboundHostPorts", Ports, "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", EXIT | USED),
     p("FailsafeOutboundHostPorts", "failsafeOutboundHostPorts", Ports, "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", EXIT | USED),
-    p("FloatingIPs", "floatingIPs", OneOf(&["Disabled", "Enabled"]), "Disabled", 0),
+    p("FloatingIPs", "floatingIPs", OneOf(&["Disabled", "Enabled"]), "Disabled", USED),
     p("IPForwarding", "ipForwarding", OneOf(&["Disabled", "Enabled"]), "Enabled", USED),
     p("IPv4ElevatedRoutePriority", "ipv4ElevatedRoutePriority", Int(1, 2147483646), "512", 0),
     p("IPv4NormalRoutePriority", "ipv4NormalRoutePriority", Int(1, 2147483646), "1024", USED),
@@ -200,13 +200,13 @@ pub static PARAMS: &[Param] = &[
     p("BPFProfiling", "bpfProfiling", OneOf(&["Disabled", "Enabled"]), "Disabled", NON_ZERO),
     p("BPFRedirectToPeer", "bpfRedirectToPeer", OneOf(&["Disabled", "Enabled", "L2Only"]), "Enabled", NON_ZERO),
     p("WindowsManageFirewallRules", "windowsManageFirewallRules", OneOf(&["Disabled", "Enabled"]), "Disabled", 0),
-    p("EndpointReportingDelaySecs", "endpointReportingDelay", Seconds, "1", 0),
-    p("EndpointReportingEnabled", "endpointReportingEnabled", Bool, "false", 0),
+    p("EndpointReportingDelaySecs", "endpointReportingDelay", Seconds, "1", USED),
+    p("EndpointReportingEnabled", "endpointReportingEnabled", Bool, "false", USED),
     p("MetadataAddr", "metadataAddr", Matching(r"^[a-zA-Z0-9_.-]+$"), "127.0.0.1", EXIT),
     p("MetadataPort", "metadataPort", Int(0, 65535), "8775", EXIT),
-    p("OpenstackRegion", "openstackRegion", Text, "", EXIT),
-    p("ReportingIntervalSecs", "reportingInterval", Seconds, "30", 0),
-    p("ReportingTTLSecs", "reportingTTL", Seconds, "90", 0),
+    p("OpenstackRegion", "openstackRegion", Text, "", EXIT | USED),
+    p("ReportingIntervalSecs", "reportingInterval", Seconds, "30", USED),
+    p("ReportingTTLSecs", "reportingTTL", Seconds, "90", USED),
     p("GenericXDPEnabled", "genericXDPEnabled", Bool, "false", 0),
     p("XDPEnabled", "xdpEnabled", Bool, "true", 0),
     p("XDPRefreshInterval", "xdpRefreshInterval", Seconds, "90", 0),
@@ -249,4 +249,6 @@ pub static PARAMS: &[Param] = &[
     p("UsageReportingEnabled", "usageReportingEnabled", Bool, "true", 0),
     p("UsageReportingInitialDelaySecs", "usageReportingInitialDelay", Seconds, "300", 0),
     p("UsageReportingIntervalSecs", "usageReportingInterval", Seconds, "86400", 0),
+    // Ours; upstream has none of these.
+    p("EstablishedFlowEnforcement", "establishedFlowEnforcement", OneOf(&["Disabled", "Enabled"]), "Disabled", USED),
 ];

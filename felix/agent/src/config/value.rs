@@ -3,6 +3,7 @@
 //! In goes text from a file, the environment or the datastore, out comes a [`Value`] or a reason why not. Nothing here
 //! panics on any text.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub enum Kind {
     /// Seconds, also with a fraction; Go's notation (`1m30s`) too, since `FelixConfiguration` has it.
     Seconds,
     Milliseconds,
+    /// `NAME=TIME,…`, each time in seconds or Go's notation.
+    Durations,
     /// Whatever the case; the listed spelling is what counts.
     OneOf(&'static [&'static str]),
     Ipv4,
@@ -48,6 +51,8 @@ pub enum Value {
     Mask(u32),
     Ports(Vec<FailsafePort>),
     PortRange(PortRange),
+    /// By name.
+    Durations(BTreeMap<String, Duration>),
     Cidrs(Vec<IpNet>),
     List(Vec<String>),
     Text(String),
@@ -72,6 +77,13 @@ impl Kind {
             }
             Self::Seconds => duration(text, 1.0).map(Value::Duration),
             Self::Milliseconds => duration(text, 1e-3).map(Value::Duration),
+            Self::Durations => list(text)
+                .map(|pair| {
+                    let (name, time) = pair.split_once('=').ok_or("expected NAME=TIME,…")?;
+                    Ok((name.trim().to_owned(), duration(time.trim(), 1.0)?))
+                })
+                .collect::<Result<_, String>>()
+                .map(Value::Durations),
             Self::OneOf(words) => words
                 .iter()
                 .find(|w| w.eq_ignore_ascii_case(text))

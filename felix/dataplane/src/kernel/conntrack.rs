@@ -20,6 +20,8 @@ const DELETE: u16 = 2;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const STATUS_EXPECTED: u32 = 1;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 
@@ -44,6 +46,8 @@ pub struct Entry {
     pub original: Tuple,
     /// As answers are: ends are exchanged, and translated where NAT applies.
     pub reply: Tuple,
+    /// Another connection announced it.
+    pub expected: bool,
     /// The attributes that name the entry to the kernel.
     name: Vec<u8>,
 }
@@ -110,6 +114,7 @@ pub fn parse(payload: &[u8]) -> Option<Entry> {
     Some(Entry {
         original: tuple(original)?,
         reply: tuple(find(&attrs, TUPLE_REPLY)?)?,
+        expected: find(&attrs, STATUS).and_then(be32).is_some_and(|s| s & STATUS_EXPECTED != 0),
         name: name.into_bytes(),
     })
 }

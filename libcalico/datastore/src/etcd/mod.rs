@@ -8,6 +8,7 @@
 mod batch;
 mod connection;
 mod error;
+pub mod plain;
 mod watch;
 
 use async_trait::async_trait;

@@ -74,6 +74,7 @@ pub const PARAMETERS: &[(&str, &str, Unit)] = &[
     ("endpointReportingDelay", "EndpointReportingDelaySecs", Unit::Seconds),
     ("endpointReportingEnabled", "EndpointReportingEnabled", Unit::Plain),
     ("endpointStatusPathPrefix", "EndpointStatusPathPrefix", Unit::Plain),
+    ("establishedFlowEnforcement", "EstablishedFlowEnforcement", Unit::Plain),
     ("externalNodesList", "ExternalNodesCIDRList", Unit::Plain),
     ("failsafeInboundHostPorts", "FailsafeInboundHostPorts", Unit::Plain),
     ("failsafeOutboundHostPorts", "FailsafeOutboundHostPorts", Unit::Plain),

@@ -1,0 +1,256 @@
+//! The dataplane's thread, and what goes along with it: counters, reporters of status, the cutter of flows.
+//!
+//! In: messages. Out: the kernel, health, metrics, the board of statuses. Always holds: dropping it ends the thread and
+//! waits for it, and ends everything that goes along; rules stay.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use felix_dataplane::config::Backend;
+use felix_dataplane::counters::{Counted, Reader};
+use felix_dataplane::status::{Change, Status};
+use felix_dataplane::worker::{self, Command, Handle, Report};
+use felix_message::Message;
+use libcalico_datastore::etcd::plain::PlainKeys;
+use libcalico_model::key::WorkloadEndpointKey;
+
+use crate::config::Config;
+use crate::flows::Cutter;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::pipeline::RunError;
+use crate::status::Board;
+use crate::status::datastore::DatastoreReporter;
+use crate::status::files::Files;
+
+/// Time between two readings of rules' counters. Scrapes come less often.
+const COUNTERS: Duration = Duration::from_secs(15);
+
+/// When endpoints were first seen: until they are up for the first time.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals(Arc<Mutex<(HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)>>);
+
+impl Arrivals {
+    fn lock(
+        &self,
+    ) -> MutexGuard<'_, (HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The datastore told of a local endpoint, or (`present` false) of its end.
+    pub fn seen(&self, key: &WorkloadEndpointKey, present: bool, now: Instant) {
+        let mut state = self.lock();
+        if !present {
+            state.0.remove(key);
+            state.1.remove(key);
+        } else if !state.1.contains(key) {
+            state.0.entry(key.clone()).or_insert(now);
+        }
+    }
+
+    /// How long an endpoint that is up now took.
+    fn up(&self, key: &WorkloadEndpointKey) -> Option<Duration> {
+        let mut state = self.lock();
+        state.1.insert(key.clone());
+        state.0.remove(key).map(|at| at.elapsed())
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct DataplaneThread {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+    cutter: Option<Cutter>,
+    reporters: Vec<tokio::task::JoinHandle<()>>,
+    /// Dropped to end the reader of counters.
+    _counters: Option<Sender<()>>,
+}
+
+/// What the thread reports to.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub health: Health,
+    pub metrics: Metrics,
+    pub arrivals: Arrivals,
+    /// Start of the process.
+    pub started: Instant,
+    /// For reports, where the datastore is etcd.
+    pub etcd: Option<libcalico_datastore::EtcdConfig>,
+}
+
+impl DataplaneThread {
+    /// Starts everything in the calling thread's network namespace. Nothing is written before messages say that the
+    /// datastore is in sync.
+    ///
+    /// # Errors
+    /// A thread or socket is not to be had.
+    pub fn start(config: &Config, around: Surroundings) -> Result<Self, RunError> {
+        let (handle, worker) = worker::new(Arc::new(config.dataplane.clone()))?;
+        let board = Board::default();
+        let cutter = config.cut_flows.then(|| Cutter::start(around.metrics.clone())).transpose();
+        let cutter = cutter.map_err(RunError::System)?;
+        let counters = (config.metrics.is_some() && config.dataplane.backend == Backend::Nftables)
+            .then(|| counters(worker.counted(), config.dataplane.marks, around.metrics.clone()))
+            .transpose();
+        let mut reporters = Vec::new();
+        if let Some(prefix) = &config.status_files {
+            reporters.push(tokio::spawn(Files::new(prefix).run(board.clone())));
+        }
+        if let (Some(etcd), false) = (&around.etcd, config.reports.is_off()) {
+            let reporter = DatastoreReporter {
+                keys: PlainKeys::new(etcd.clone()),
+                reports: config.reports.clone(),
+                started: around.started,
+            };
+            reporters.push(tokio::spawn(reporter.run(board.clone())));
+        }
+        let seen = Observer {
+            around,
+            board,
+            cutter: cutter.clone(),
+            programmed: AtomicBool::new(false),
+            problem: Mutex::new(None),
+        };
+        let thread = std::thread::Builder::new()
+            .name("dataplane".to_owned())
+            .spawn(move || worker.run(|report| seen.report(report)));
+        Ok(Self {
+            handle,
+            thread: Some(thread.map_err(RunError::System)?),
+            cutter,
+            reporters,
+            _counters: counters.map_err(RunError::System)?,
+        })
+    }
+
+    /// Hands messages over where there is room; gives them back where there is not.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn try_send(&self, command: Command) -> Result<Option<Command>, RunError> {
+        self.handle.try_send(command).map_err(|e| RunError::System(std::io::Error::other(e)))
+    }
+
+    /// These messages are handed over next.
+    pub fn announce(&self, messages: &[Message]) {
+        if let Some(cutter) = &self.cutter {
+            cutter.sent(messages);
+        }
+    }
+
+    /// True where the thread has ended.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for DataplaneThread {
+    fn drop(&mut self) {
+        self.reporters.iter().for_each(tokio::task::JoinHandle::abort);
+        let _ = self.handle.send(Command::Stop);
+        if let Some(t) = self.thread.take() {
+            let _ = t.join();
+        }
+    }
+}
+
+/// Takes the thread's reports, in that thread.
+struct Observer {
+    around: Surroundings,
+    board: Board,
+    cutter: Option<Cutter>,
+    programmed: AtomicBool,
+    problem: Mutex<Option<String>>,
+}
+
+impl Observer {
+    fn report(&self, report: Report) {
+        let Surroundings { health, metrics, .. } = &self.around;
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match report {
+            Report::Applied { outcome, stats, took, messages, taken, statuses } => {
+                if !self.programmed.swap(true, Ordering::Relaxed) {
+                    metrics.first_sync(self.around.started.elapsed());
+                    tracing::info!(operations = outcome.tables.operations, ?took, "dataplane is in sync");
+                }
+                self.arrived(&statuses);
+                self.board.apply(statuses);
+                if let Some(cutter) = &self.cutter
+                    && messages > 0
+                {
+                    cutter.programmed(taken);
+                }
+                metrics.applied(&outcome, &stats, took, messages);
+                if problem.take().is_some() {
+                    tracing::info!("the dataplane is programmed again");
+                }
+            }
+            Report::Failed { reason, retry } => {
+                metrics.failed();
+                tracing::error!(reason, ?retry, "the dataplane could not be programmed");
+                *problem = Some(reason);
+            }
+            Report::Idle => {}
+        }
+        health.dataplane(self.programmed.load(Ordering::Relaxed), problem.as_deref());
+    }
+
+    fn arrived(&self, statuses: &[Change]) {
+        for change in statuses {
+            if let Change::Workload(key, Some((Status::Up, _))) = change
+                && let Some(took) = self.around.arrivals.up(key)
+            {
+                self.around.metrics.endpoint_up(took);
+            }
+        }
+    }
+}
+
+/// Starts the reader of rules' counters.
+fn counters(
+    counted: Counted,
+    marks: felix_dataplane::config::Marks,
+    metrics: Metrics,
+) -> std::io::Result<Sender<()>> {
+    let mut reader = Reader::new(counted, marks)?;
+    let (sender, stop) = channel::<()>();
+    std::thread::Builder::new().name("counters".to_owned()).spawn(move || {
+        while stop.recv_timeout(COUNTERS) == Err(RecvTimeoutError::Timeout) {
+            match reader.read() {
+                Ok(counts) => metrics.rules(counts),
+                Err(e) => tracing::warn!(error = %e, "counters of rules cannot be read"),
+            }
+        }
+    })?;
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_timed_once_until_it_goes() {
+        let key = WorkloadEndpointKey {
+            host: "h".to_owned(),
+            orchestrator: "k8s".to_owned(),
+            workload: "w".to_owned(),
+            endpoint: "e".to_owned(),
+        };
+        let a = Arrivals::default();
+        let at = Instant::now();
+        a.seen(&key, true, at);
+        assert!(a.up(&key).is_some());
+        a.seen(&key, true, at);
+        assert!(a.up(&key).is_none(), "it was up already");
+        a.seen(&key, false, at);
+        a.seen(&key, true, at);
+        assert!(a.up(&key).is_some());
+    }
+}
