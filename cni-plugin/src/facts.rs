@@ -14,7 +14,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{CniError, Code};
+use crate::machine::{self, InstanceRef};
 use crate::workload::Workload;
+
+/// Annotation of a pod that stands for one from a node's own files.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,8 @@ pub struct PodFacts {
     /// As policy sees it: labels, ports, profiles, service account, addresses that were written before.
     pub endpoint: WorkloadEndpoint,
     pub annotations: BTreeMap<String, String>,
+    /// The virtual machine's instance that controls the pod.
+    pub instance: Option<InstanceRef>,
 }
 
 /// A namespace.
@@ -46,13 +52,21 @@ impl PodFacts {
         };
         let endpoint = pod::endpoint(json.as_bytes()).map_err(|e| wrong(e.to_string()))?;
         let head: Head = serde_json::from_str(json).map_err(|e| wrong(e.to_string()))?;
-        Ok(endpoint.map(|endpoint| Self { endpoint, annotations: head.metadata.annotations }))
+        let instance = machine::instance_of(&head.metadata);
+        Ok(endpoint.map(|endpoint| Self { endpoint, annotations: head.metadata.annotations, instance }))
     }
 
     /// An annotation, empty where it is not there.
     #[must_use]
     pub fn annotation(&self, name: &str) -> &str {
         self.annotations.get(name).map_or("", String::as_str)
+    }
+
+    /// True where it is the pod of that identity. Pods from a node's own files have another one in the API server than
+    /// kubelet tells; an empty identity is anybody's.
+    #[must_use]
+    pub fn is(&self, uid: &str) -> bool {
+        uid.is_empty() || uid == self.endpoint.metadata.uid || self.annotations.contains_key(MIRROR)
     }
 
     /// True where the pod says that it has addresses and that this container has them.
@@ -121,6 +135,18 @@ mod tests {
         assert!(pod("10.0.0.1/32").has_addresses_of("c1"));
         assert!(!pod("10.0.0.1/32").has_addresses_of("c2"));
         assert!(!pod("").has_addresses_of("c1"));
+    }
+
+    #[test]
+    fn a_pod_is_told_from_another_of_its_name() {
+        let pod = |annotations: &str| {
+            let json = format!(
+                r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u1","annotations":{{{annotations}}}}},"spec":{{"nodeName":"a"}}}}"#
+            );
+            PodFacts::parse(&json).unwrap().unwrap()
+        };
+        assert!(pod("").is("u1") && pod("").is("") && !pod("").is("u2"));
+        assert!(pod(r#""kubernetes.io/config.mirror":"hash""#).is("u2"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod facts;
 pub mod gates;
 pub mod install;
 pub mod log;
+pub mod machine;
 pub mod netconf;
 pub mod network;
 pub mod plan;

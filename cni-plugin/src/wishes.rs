@@ -170,7 +170,11 @@ mod tests {
     fn pod(annotations: &[(&str, &str)]) -> PodFacts {
         let annotations: BTreeMap<String, String> =
             annotations.iter().map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned())).collect();
-        PodFacts { endpoint: libcalico_api::workload_endpoint::WorkloadEndpoint::default(), annotations }
+        PodFacts {
+            endpoint: libcalico_api::workload_endpoint::WorkloadEndpoint::default(),
+            annotations,
+            instance: None,
+        }
     }
 
     fn conf(features: bool) -> NetConf {

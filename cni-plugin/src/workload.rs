@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use libcalico_ipam::vm::vm_handle;
 use libcalico_net::interface_name::{DEFAULT_PREFIX, veth_name_for_container, veth_name_for_workload};
 
 use crate::facts::{NamespaceFacts, PodFacts};
+use crate::machine::Machine;
 use crate::request::Request;
 
 const LABEL_NAMESPACE: &str = "projectcalico.org/namespace";
@@ -23,6 +25,8 @@ pub struct Workload {
     pub namespace: String,
     /// Empty for containers.
     pub pod: String,
+    /// The pod's identity, where the runtime tells it.
+    pub pod_uid: String,
     pub container_id: String,
     /// The interface in the pod.
     pub endpoint: String,
@@ -31,6 +35,8 @@ pub struct Workload {
     /// What the API server says of the pod, where it was asked.
     pub facts: Option<PodFacts>,
     pub namespace_facts: Option<NamespaceFacts>,
+    /// The virtual machine that the pod runs, where machines keep their addresses.
+    pub machine: Option<Machine>,
 }
 
 /// The profile that the endpoint inherits from.
@@ -75,11 +81,13 @@ impl Workload {
             },
             namespace,
             pod: args.pod_name.clone(),
+            pod_uid: args.pod_uid.clone(),
             container_id: request.container_id.clone(),
             endpoint: request.ifname.clone(),
             labels,
             facts: None,
             namespace_facts: None,
+            machine: None,
         }
     }
 
@@ -91,12 +99,14 @@ impl Workload {
             orchestrator: "k8s",
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
+            pod_uid: String::new(),
             container_id: container_id.to_owned(),
             endpoint: "eth0".to_owned(),
             labels: BTreeMap::new(),
             profile: Profile::Namespace(namespace.to_owned()),
             facts: None,
             namespace_facts: None,
+            machine: None,
         }
     }
 
@@ -123,10 +133,13 @@ impl Workload {
         }
     }
 
-    /// The handle of the pod's addresses.
+    /// The handle of the pod's addresses: the container's, or its machine's.
     #[must_use]
     pub fn handle(&self, network: &str) -> String {
-        handle(network, &self.container_id)
+        match &self.machine {
+            Some(m) => vm_handle(network, &self.namespace, &m.name),
+            None => handle(network, &self.container_id),
+        }
     }
 
     /// Attributes that the pod's addresses carry.
@@ -136,6 +149,17 @@ impl Workload {
         if self.is_pod() {
             attributes.insert("namespace".to_owned(), self.namespace.clone());
             attributes.insert("pod".to_owned(), self.pod.clone());
+        }
+        if let Some(m) = &self.machine {
+            let migration = m.migration.clone().unwrap_or_default();
+            let all = [
+                ("vmi-name", &m.name),
+                ("vmi-uid", &m.instance_uid),
+                ("vm-uid", &m.uid),
+                ("vmim-uid", &migration),
+            ];
+            let known = all.into_iter().filter(|(_, v)| !v.is_empty());
+            attributes.extend(known.map(|(k, v)| (k.to_owned(), v.clone())));
         }
         attributes
     }

@@ -29,6 +29,7 @@ use crate::endpoint::{self, StoredEndpoint};
 use crate::error::CniError;
 use crate::facts;
 use crate::gates;
+use crate::machine;
 use crate::network::netns::NetNs;
 use crate::network::{configure, differences, make_pair, remove, remove_host};
 use crate::plan::{self, NetworkPlan, mac_text, parse_mac};
@@ -125,7 +126,12 @@ impl Job<'_> {
     }
 
     pub(super) async fn read(&self) -> Result<Known, CniError> {
-        let w = &self.base;
+        // Of a machine's pod it must be known beforehand whose its addresses are.
+        let early = match machine::may_run_one(&self.base) {
+            true => Some(learn(&self.stores, &self.base).await?),
+            false => None,
+        };
+        let w = early.as_ref().unwrap_or(&self.base);
         let client = IpamClient::new(Arc::clone(&self.stores.store));
         let id = self.own_ipam().then(|| w.handle(&self.request.conf.name));
         let mut snapshot = Snapshot::new(Owner::host(&*w.node), id);
@@ -142,7 +148,13 @@ impl Job<'_> {
         let stored = if self.stores.kubernetes { 1 } else { 3 };
         reads.extend(own.iter().take(stored).cloned().map(Read::Key));
         let found = async { self.stores.store.read_many(&reads).await.map_err(CniError::from) };
-        let (found, workload) = tokio::try_join!(found, learn(&self.stores, w))?;
+        let learned = async {
+            match &early {
+                Some(w) => Ok(w.clone()),
+                None => learn(&self.stores, w).await,
+            }
+        };
+        let (found, workload) = tokio::try_join!(found, learned)?;
         ready(answer(&reads, &found, &own[0]))?;
         if !stands(answer(&reads, &found, &node)) {
             return Err(IpamError::NodeMissing(w.node.clone()).into());
@@ -194,7 +206,10 @@ impl Job<'_> {
 
     /// The rest of the network.
     async fn connect(&self, plan: &NetworkPlan, w: &Workload, given: Given) -> Result<CniResult, CniError> {
-        let plan = plan.clone().with_addresses(&self.request.conf, &given.addresses, &given.pod_routes);
+        let mut plan = plan.clone().with_addresses(&self.request.conf, &given.addresses, &given.pod_routes);
+        if !given.host_routes {
+            plan.host_routes.clear();
+        }
         let (p, ns) = (plan.clone(), Arc::clone(&self.ns));
         kernel(move || configure(&p, &ns)).await?;
         tracing::info!(
@@ -229,10 +244,12 @@ async fn learn(stores: &Stores, w: &Workload) -> Result<Workload, CniError> {
         if !stores.pods_from_api {
             return Ok(None);
         }
-        facts::pod(api, &w).await?.map(Some).ok_or_else(|| super::pod_gone(&w))
+        let pod = facts::pod(api, &w).await?.filter(|p| p.is(&w.pod_uid));
+        pod.map(Some).ok_or_else(|| super::pod_gone(&w))
     };
     let (pod, namespace) = tokio::try_join!(pod, facts::namespace(api, &w))?;
-    (w.facts, w.namespace_facts) = (pod, Some(namespace));
+    let machine = machine::of(stores, &w).await?;
+    (w.facts, w.namespace_facts, w.machine) = (pod, Some(namespace), machine);
     Ok(w)
 }
 

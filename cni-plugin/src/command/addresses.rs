@@ -11,7 +11,8 @@ use libcalico_api::Resource;
 use libcalico_api::ip_pool::AllowedUse;
 use libcalico_datastore::Write;
 use libcalico_ipam::release::ReleaseOptions;
-use libcalico_ipam::snapshot::Snapshot;
+use libcalico_ipam::snapshot::{Seen, Snapshot};
+use libcalico_ipam::vm::OwnerChange;
 use libcalico_ipam::{AssignRequest, Assigned, IpamClient, IpamError, Moment, Owner};
 use libcalico_model::{KeyValue, Revision, Value};
 use libcalico_net::cidr::IpNet;
@@ -39,6 +40,8 @@ pub(super) struct Given {
     pub(super) dns: Option<serde_json::Value>,
     /// Times that another writer of the block was faster.
     pub(super) conflicts: usize,
+    /// The host takes the addresses' traffic. Not for a machine that is still elsewhere: Felix moves the routes.
+    pub(super) host_routes: bool,
 }
 
 impl Given {
@@ -53,7 +56,14 @@ impl Given {
     }
 
     fn plain(addresses: Vec<IpAddr>) -> Self {
-        Self { addresses, pod_routes: Vec::new(), result_routes: Vec::new(), dns: None, conflicts: 0 }
+        Self {
+            addresses,
+            pod_routes: Vec::new(),
+            result_routes: Vec::new(),
+            dns: None,
+            conflicts: 0,
+            host_routes: true,
+        }
     }
 }
 
@@ -72,6 +82,12 @@ impl Job<'_> {
     async fn assign(&self, mut known: Known) -> Result<Given, Failure> {
         let request = ipam_request(self.request, &known.workload, &known.wishes).map_err(|e| (e, false))?;
         let client = IpamClient::new(Arc::clone(&self.stores.store));
+        let machine = known.workload.machine.clone();
+        let moving = machine.as_ref().is_some_and(|m| m.migration.is_some());
+        if moving && !matches!(known.snapshot.handle(), Seen::Present(_)) {
+            let msg = "a machine moves here that has no address yet";
+            return Err((CniError::new(Code::TryAgainLater, msg), false));
+        }
         let asked = &known.wishes.addresses;
         let wanted = if asked.is_empty() { self.request.args.ips.clone() } else { asked.clone() };
         let mut fixed: Vec<Assigned> = Vec::new();
@@ -98,7 +114,15 @@ impl Job<'_> {
             match outcome {
                 Ok(got) => {
                     fixed.extend(got.addresses);
-                    return Ok(Given::own(&fixed, got.conflicts, self.base.is_pod()));
+                    if machine.is_some() {
+                        let mut owner = request.attributes.clone();
+                        owner.insert("timestamp".to_owned(), Moment::now().attribute());
+                        let change = if moving { OwnerChange::Alternate } else { OwnerChange::Active }(owner);
+                        let handle = request.handle_id.clone().unwrap_or_default();
+                        client.set_owners(&handle, &change).await.map_err(|e| (e.into(), true))?;
+                    }
+                    let given = Given::own(&fixed, got.conflicts, self.base.is_pod());
+                    return Ok(Given { host_routes: !moving, ..given });
                 }
                 Err(IpamError::Datastore(e)) if changed(&e, &key) => {
                     if !atomic {
@@ -165,6 +189,7 @@ impl Job<'_> {
             result_routes: result.routes,
             dns: result.dns,
             conflicts: 0,
+            host_routes: true,
         })
     }
 

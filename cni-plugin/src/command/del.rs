@@ -1,8 +1,9 @@
 //! DEL: everything of a pod goes. Repeated, or for the unknown, it does nothing and says so by success.
 //!
-//! Order: first the interface, so that no packet leaves from an address that is free; then, in one batch, addresses,
-//! handle and endpoint. The interface is removed while the datastore is read, and also where it cannot be read: the
-//! runtime calls again for the rest. An endpoint of a later container under the same pod name is left alone.
+//! Order: first the interface is taken down, so that no packet leaves from an address that is free; then addresses,
+//! handle and endpoint go from the datastore while the kernel removes the interface, for which it waits longer than a
+//! datastore takes. The interface is removed also where the datastore cannot be reached: the runtime calls again for
+//! the rest. An endpoint of a later container under the same pod name is left alone.
 //!
 //! Round trips with `calico-ipam`: on etcd two reads (endpoint and handle; the blocks that the handle names) and one
 //! transaction; on Kubernetes the same reads and three writes in order (pod, block, handle). A DEL that is repeated, as
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use libcalico_datastore::{Found, Read, Write};
+use libcalico_ipam::vm::OwnerChange;
 use libcalico_ipam::{IpamClient, IpamError};
 use libcalico_model::Key;
 
@@ -22,8 +24,9 @@ use crate::delegate;
 use crate::endpoint::{self, StoredEndpoint};
 use crate::error::{CniError, Code};
 use crate::facts;
+use crate::machine;
 use crate::network::netns::NetNs;
-use crate::network::remove;
+use crate::network::{NetworkError, cut, remove};
 use crate::plan::pod_mac;
 use crate::request::{Command, Request};
 use crate::store::{self, Stores};
@@ -35,19 +38,32 @@ const ENDPOINT_CONFLICTS: usize = 10;
 /// Serves DEL.
 pub async fn del(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     let node = store::node_name(&request.conf)?;
-    let w = Workload::of(request, &node);
+    let mut w = Workload::of(request, &node);
     let mac = pod_mac(&request.container_id, &request.ifname);
-    let removing = remove_in(request.netns.clone(), request.ifname.clone(), mac);
+    let in_pod = |work: fn(&str, [u8; 6], &NetNs) -> Result<bool, NetworkError>| {
+        in_pod(request.netns.clone(), request.ifname.clone(), mac, work)
+    };
     let stores = store::open(&request.conf).await?;
     if stores.kubernetes && !w.is_pod() {
         return Err(super::no_pod());
     }
-    let (removed, known) = tokio::join!(removing, Known::read(&stores, request, &w));
-    let removed = removed?;
-    let known = known?;
+    let known = async {
+        w.machine = machine::of(&stores, &w).await?;
+        Known::read(&stores, request, &w).await
+    };
+    let (cut, known) = tokio::join!(in_pod(cut), known);
+    let known = match known {
+        Ok(known) => known,
+        Err(e) => return Err(in_pod(remove).await.err().map_or(e.clone(), |more| e.and(&more.to_string()))),
+    };
+    if cut? {
+        let (removed, released) =
+            tokio::join!(in_pod(remove), release_known(request, stdin, &w, &stores, known));
+        return released.and(removed.map(|_| ()));
+    }
     // The namespace may be gone but not yet dissolved by the kernel, or the interface was made by another plugin of
     // the same names (upstream's) with a MAC of its own: the endpoint, which is this container's, names its host end.
-    if let Some(own) = known.own.as_ref().filter(|_| !removed) {
+    if let Some(own) = &known.own {
         remove_by_host(own.endpoint.spec.interface_name.clone()).await?;
     }
     release_known(request, stdin, &w, &stores, known).await
@@ -91,7 +107,11 @@ async fn release_known(
                 done => done?,
             };
         }
-        match client.release_by_handle_from(&handle, known.handle.take(), extra).await {
+        let freed = match &w.machine {
+            Some(m) => leave(&client, &handle, w, m.deleting, extra).await,
+            None => client.release_by_handle_from(&handle, known.handle.take(), extra).await,
+        };
+        match freed {
             Ok(freed) => {
                 if known.own.is_some() || !freed.is_empty() {
                     let freed: &[IpAddr] = &freed;
@@ -106,6 +126,22 @@ async fn release_known(
         }
     }
     Err(CniError::new(Code::TryAgainLater, "the pod's endpoint is changed by others all the time"))
+}
+
+/// A machine's pod goes: its addresses stay the machine's, unless that is being deleted and this was its last pod.
+async fn leave(
+    client: &IpamClient,
+    handle: &str,
+    w: &Workload,
+    deleting: bool,
+    extra: Vec<Write>,
+) -> Result<Vec<IpAddr>, IpamError> {
+    let left = client.set_owners(handle, &OwnerChange::Gone(machine::tenant(w))).await?;
+    if deleting && left.iter().all(|a| !a.owned) {
+        return client.release_by_handle(handle, extra).await;
+    }
+    // Of a handle that does not exist, the caller's own writes alone are done.
+    client.release_by_handle_from(handle, None, extra).await
 }
 
 /// What the datastore has of the pod.
@@ -141,15 +177,20 @@ impl Known {
     }
 }
 
-/// Removes the pod's interface where the namespace still stands. True where there was one.
-async fn remove_in(netns: Option<PathBuf>, ifname: String, mac: [u8; 6]) -> Result<bool, CniError> {
+/// Does something with the pod's interface where the namespace still stands. True where there is one.
+async fn in_pod(
+    netns: Option<PathBuf>,
+    ifname: String,
+    mac: [u8; 6],
+    work: fn(&str, [u8; 6], &NetNs) -> Result<bool, NetworkError>,
+) -> Result<bool, CniError> {
     let Some(path) = netns else { return Ok(false) };
     let done = kernel(move || {
         let ns = match NetNs::open(&path) {
             Err(e) if NetNs::gone(&e) => return Ok(false),
             ns => ns?,
         };
-        match remove(&ifname, mac, &ns) {
+        match work(&ifname, mac, &ns) {
             Err(e) if NetNs::gone(&e) => Ok(false),
             done => done,
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::{Datastore, DatastoreError, Scope, Write};
+use libcalico_ipam::vm::is_vm_handle;
 use libcalico_ipam::{IpamClient, block};
 use libcalico_model::{Revision, Value};
 
@@ -163,6 +164,10 @@ async fn allocated(
         for (_, attribute) in block::allocated(b) {
             let of = |name: &str| attribute.active_owner_attrs.get(name).cloned().unwrap_or_default();
             if of("node") != node {
+                continue;
+            }
+            // Addresses of virtual machines outlive containers.
+            if attribute.handle_id.as_deref().is_some_and(|h| is_vm_handle(network, h)) {
                 continue;
             }
             if let Some(id) = attribute.handle_id.as_deref().and_then(|h| h.strip_prefix(&prefix)) {

@@ -37,6 +37,10 @@ async fn probe(request: &Request) -> Result<(), CniError> {
     if !matches!(found.get(1), Some(libcalico_datastore::Found::Key(Some(_)))) {
         return Err(libcalico_ipam::IpamError::NodeMissing(node).into());
     }
+    // With etcd as datastore an ADD needs the API server too, for the pod.
+    if let Some(api) = stores.api.as_deref().filter(|_| !stores.kubernetes) {
+        api.raw("/version").await?;
+    }
     if conf.ipam.type_ == OWN_IPAM {
         let mut wanted = ipam_request(request, &Workload::of(request, &node), &Wishes::default())?;
         wanted.handle_id = None;

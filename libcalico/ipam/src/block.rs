@@ -248,6 +248,28 @@ pub fn warm_up(b: &mut AllocationBlock, seconds: u32, now: Moment) -> bool {
     true
 }
 
+/// Who has an address; none where nobody has.
+#[must_use]
+pub fn attribute_of(b: &AllocationBlock, addr: IpAddr) -> Option<&AllocationAttribute> {
+    let index = b.allocations.get(ordinal(b.cidr, addr)?).copied().flatten()?;
+    b.attributes.get(index)
+}
+
+/// Writes another attribute for an address that someone has; the rest of the block stays.
+pub fn rewrite(b: &mut AllocationBlock, addr: IpAddr, attribute: &AllocationAttribute) {
+    let Some(o) = ordinal(b.cidr, addr) else { return };
+    if b.allocations.get(o).copied().flatten().is_none() {
+        return;
+    }
+    let number = b.sequence_number_for_allocation.get(&o.to_string()).copied();
+    allocate(b, o, attribute);
+    // The tenant is the same: its number stays.
+    if let Some(number) = number {
+        b.sequence_number_for_allocation.insert(o.to_string(), number);
+    }
+    drop_unused_attributes(b);
+}
+
 /// True for an address that was released and is not to be given out yet.
 #[must_use]
 pub fn rests(a: &AllocationAttribute) -> bool {

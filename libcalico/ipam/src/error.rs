@@ -32,6 +32,8 @@ pub enum IpamError {
     NotOwner { block: IpNet, owner: String },
     #[error("block {block} in the datastore is inconsistent: {reason}; `calicoctl ipam check` shows more")]
     MalformedBlock { block: IpNet, reason: String },
+    #[error("the owner of {ip} cannot be changed: {reason}")]
+    NotTenant { ip: IpAddr, reason: String },
     #[error("gave up after {attempts} conflicts with other writers, the last on {key}; try again")]
     Contention { attempts: usize, key: String },
     #[error(transparent)]

@@ -29,6 +29,7 @@ pub mod release;
 pub mod snapshot;
 pub mod tunnel;
 pub mod usage;
+pub mod vm;
 
 pub use assign::{AssignRequest, Assigned};
 pub use client::{Assignment, IpamClient, Released};

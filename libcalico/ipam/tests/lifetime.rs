@@ -11,6 +11,7 @@ use libcalico_api::Kind;
 use libcalico_api::ip_pool::AllowedUse;
 use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::{Datastore, Write};
+use libcalico_ipam::vm::{OwnerChange, Tenant, vm_handle};
 use libcalico_ipam::{AssignRequest, IpamClient, IpamError, Owner, block};
 use libcalico_model::ipam::IpamConfig;
 use libcalico_model::{Key, Value};
@@ -231,5 +232,40 @@ fn the_callers_writes_come_last_where_a_batch_is_done_in_part() {
         // What was done is found, and freed, by the handle.
         assert_eq!(client.release_by_handle("x", Vec::new()).await.unwrap().len(), 1);
         assert!(State::read(&*store).await.allocated().is_empty());
+    });
+}
+
+#[test]
+fn a_machine_keeps_its_addresses_while_its_pods_come_and_go() {
+    block_on(async {
+        let store = Arc::new(MemoryDatastore::new());
+        seed(&*store, &["node-a", "node-b"], &[("10.0.0.0/24", 28), ("fd00::/48", 122)]).await;
+        let client = IpamClient::new(store.clone());
+        let handle = vm_handle("k8s-pod-network", "default", "vm1");
+        let tenant = |pod: &str| Tenant { namespace: "default".to_owned(), pod: pod.to_owned() };
+        let attributes = |pod: &str| {
+            let pairs = [("namespace", "default"), ("pod", pod)];
+            pairs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let of = |host: &str, pod: &str| AssignRequest {
+            attributes: attributes(pod),
+            ..once(host, &handle, 1, 1)
+        };
+        let first = client.assign(&of("node-a", "p1")).await.unwrap();
+        // The machine moves: the same addresses, and two pods that have them.
+        let target = client.assign(&of("node-b", "p2")).await.unwrap();
+        assert_eq!(addresses(&first), addresses(&target));
+        client.set_owners(&handle, &OwnerChange::Alternate(attributes("p2"))).await.unwrap();
+        client.set_owners(&handle, &OwnerChange::Promote(tenant("p2"))).await.unwrap();
+        let left = client.set_owners(&handle, &OwnerChange::Gone(tenant("p1"))).await.unwrap();
+        assert!(left.len() == 2 && left.iter().all(|a| a.owned), "{left:?}");
+        let left = client.set_owners(&handle, &OwnerChange::Gone(tenant("p2"))).await.unwrap();
+        assert!(left.len() == 2 && left.iter().all(|a| !a.owned), "{left:?}");
+        State::read(&*store).await.check_at_rest();
+        client.release_by_handle(&handle, Vec::new()).await.unwrap();
+        assert!(client.set_owners(&handle, &OwnerChange::Gone(tenant("p2"))).await.unwrap().is_empty());
     });
 }

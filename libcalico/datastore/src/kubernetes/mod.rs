@@ -14,6 +14,7 @@
 mod client;
 mod config;
 mod error;
+mod labels;
 mod place;
 mod raw;
 mod session;
@@ -55,6 +56,15 @@ const WITH_STATUS: [Kind; 4] =
 pub struct KubernetesDatastore {
     client: Arc<Client>,
     malformed: Arc<MalformedLog>,
+}
+
+/// How a collection is listed.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    /// By pages or in one answer.
+    paged: bool,
+    /// Objects with these labels alone.
+    labels: Option<&'a str>,
 }
 
 /// A page of a listing.
@@ -148,16 +158,18 @@ impl KubernetesDatastore {
         &self,
         scope: &Scope,
         collection: &Collection,
-        paged: bool,
+        how: How<'_>,
         items: &mut Vec<KeyValue>,
     ) -> Result<String, ApiError> {
         let path = collection.path();
         let mut token = String::new();
         loop {
-            let mut page_path = if paged { format!("{path}?limit={PAGE}") } else { path.clone() };
-            if !token.is_empty() {
-                page_path = format!("{page_path}&continue={}", escape(&token));
-            }
+            let mut query = Vec::new();
+            query.extend(how.paged.then(|| format!("limit={PAGE}")));
+            query.extend(how.labels.map(|l| format!("labelSelector={}", escape(l))));
+            query.extend((!token.is_empty()).then(|| format!("continue={}", escape(&token))));
+            let page_path =
+                if query.is_empty() { path.clone() } else { format!("{path}?{}", query.join("&")) };
             let text = self.client.get(&page_path).await?;
             let page: Page<'_> = serde_json::from_str(&text).map_err(|e| {
                 ApiError::Datastore(DatastoreError::Other { key: path.clone(), reason: e.to_string() })
@@ -187,9 +199,13 @@ impl KubernetesDatastore {
     ) -> Result<String> {
         let start = items.len();
         let mut attempt = 1;
+        let mut labels = labels::selector(scope);
         loop {
             // By pages it may never be done where the server forgets sooner than this can read.
-            match self.collection(scope, collection, attempt < LIST_ATTEMPTS, items).await {
+            let how = How { paged: attempt < LIST_ATTEMPTS, labels: labels.as_deref() };
+            match self.collection(scope, collection, how, items).await {
+                // Nothing has the labels: there is nothing, or it was written before there were labels.
+                Ok(_) if labels.is_some() && items.len() == start => labels = None,
                 Err(ApiError::NotFound(_)) if collection.form.optional() => {
                     return Ok(watch::ABSENT.to_owned());
                 }

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::escape;
+use super::labels;
 use crate::{DatastoreError, Scope, codec};
 
 /// A kind of object of the Kubernetes API.
@@ -369,7 +370,9 @@ pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
     let calico = |kind: &str, spec: serde_json::Value| json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": place.name }, "spec": spec });
     match (key, value) {
         (Key::BlockAffinity { affinity_type, host, cidr }, Value::BlockAffinity(a)) => {
-            calico("BlockAffinity", ipam::affinity_spec(affinity_type, host, cidr, a))
+            let mut object = calico("BlockAffinity", ipam::affinity_spec(affinity_type, host, cidr, a));
+            object["metadata"]["labels"] = labels::of(affinity_type, host, *cidr);
+            object
         }
         (Key::Handle(id), Value::Handle(h)) => calico("IPAMHandle", ipam::handle_spec(id, h)),
         (_, Value::Block(b)) => calico("IPAMBlock", ipam::block_spec(b)),
