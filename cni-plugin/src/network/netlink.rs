@@ -172,9 +172,18 @@ impl Netlink {
 
     /// Brings an interface up.
     pub fn set_up(&mut self, index: u32) -> Result<()> {
+        self.set_flags(index, LinkFlags::Up)
+    }
+
+    /// Takes an interface down.
+    pub fn set_down(&mut self, index: u32) -> Result<()> {
+        self.set_flags(index, LinkFlags::empty())
+    }
+
+    fn set_flags(&mut self, index: u32, flags: LinkFlags) -> Result<()> {
         let mut m = LinkMessage::default();
         m.header.index = index;
-        m.header.flags = LinkFlags::Up;
+        m.header.flags = flags;
         m.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::SetLink(m), NLM_F_ACK).map(|_| ())
     }
