@@ -242,11 +242,12 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
         None if endpoints.is_none() && about_kubernetes => DatastoreType::Kubernetes,
         None => DatastoreType::EtcdV3,
     };
-    if endpoints.is_none() && text(spec.etcd_discovery_srv).is_some() {
-        return Err(bad(
-            "ETCD_DISCOVERY_SRV",
-            "is not supported; name the servers in ETCD_ENDPOINTS".to_owned(),
-        ));
+    if text(spec.etcd_discovery_srv).is_some() {
+        let reason = match endpoints {
+            None => "is not supported; name the servers in ETCD_ENDPOINTS",
+            Some(_) => "and ETCD_ENDPOINTS are both set; set ETCD_ENDPOINTS alone",
+        };
+        return Err(bad("ETCD_DISCOVERY_SRV", reason.to_owned()));
     }
     let kubernetes = KubernetesConfig {
         kubeconfig: text(spec.kubeconfig),
@@ -414,6 +415,7 @@ mod tests {
             (vec![("ETCD_ENDPOINTS", "a:1")], "http://"),
             (vec![("ETCD_CERT_FILE", "/c")], "belong together"),
             (vec![("ETCD_DISCOVERY_SRV", "d")], "ETCD_ENDPOINTS"),
+            (vec![("ETCD_DISCOVERY_SRV", "d"), ("ETCD_ENDPOINTS", "http://a:1")], "both set"),
         ] {
             let text = env(&pairs).unwrap_err().to_string();
             assert!(text.contains(word), "{text}");

@@ -82,6 +82,17 @@ fn pairs_and_maps_of_labels_match_alike() {
 }
 
 #[test]
+fn a_negation_of_a_negated_group_prints_as_upstream_prints_it_and_means_the_same() {
+    let s = Selector::parse("! (! c != \"d\")").unwrap();
+    assert_eq!(s.canonical(), "!!c != \"d\"");
+    let again = Selector::parse(s.canonical()).unwrap();
+    assert_eq!(again.canonical(), "c != \"d\"");
+    for labels in [[("c", "d")], [("c", "e")]] {
+        assert_eq!(s.matches(&labels), again.matches(&labels));
+    }
+}
+
+#[test]
 fn restrictions_say_what_a_match_needs() {
     let s =
         Selector::parse("a in {'x','y'} && a != 'x' && has(b) && (c == '1' || c == '2') && !has(d)").unwrap();
