@@ -10,15 +10,16 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use libcalico_api::cluster_information::ClusterInformation;
-use libcalico_api::node::Node;
 use libcalico_api::tier::BUILT_IN;
 use libcalico_api::{Kind, Resource};
-use libcalico_datastore::{Datastore, DatastoreError, Scope, resources};
+use libcalico_datastore::{Datastore, DatastoreError, DatastoreType, Scope, resources};
+use libcalico_model::kubernetes::network_policy;
 use libcalico_model::{Key, KeyValue, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{ConfigArgs, Global, InputArgs, MigrateCommand, MigrateImportArgs};
 use crate::command::get::forget_cluster;
+use crate::command::migrate_names::NodeNames;
 use crate::error::datastore_message;
 use crate::output::{Context, Format, Listing, render};
 use crate::resource_file::{Purpose, load_texts, read_text};
@@ -112,10 +113,13 @@ async fn export(config: &ConfigArgs, global: &Global) -> Result<()> {
         ));
     }
     let mut text = String::new();
+    let (nodes, _) = resources::list(store.as_ref(), Kind::Node, None).await?;
+    let names = NodeNames::of(&nodes);
     for kind in KINDS {
         let (mut items, revision) = resources::list(store.as_ref(), kind, None).await?;
+        items.retain(|r| !of_kubernetes(r));
         items.iter_mut().for_each(forget_cluster);
-        items.iter_mut().for_each(rename_node);
+        items.iter_mut().for_each(|r| names.resource(r));
         let listing = Listing { kind, items, revision: Some(revision.to_string()) };
         text.push_str(&render(&[listing], &Format::Yaml, &Context::default())?);
         text.push_str("---\n");
@@ -126,30 +130,23 @@ async fn export(config: &ConfigArgs, global: &Global) -> Result<()> {
     text.push_str(&serde_json::to_string_pretty(&Resource::from(info)).map_err(json)?);
     text.push('\n');
     text.push_str(SEPARATOR);
-    text.push_str(&serde_json::to_string_pretty(&ipam_records(store.as_ref()).await?).map_err(json)?);
+    text.push_str(&serde_json::to_string_pretty(&ipam_records(store.as_ref(), &names).await?).map_err(json)?);
     text.push('\n');
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// A node that Kubernetes calls otherwise gets Kubernetes' name, as upstream's export has it.
-fn rename_node(resource: &mut Resource) {
-    let name = match resource {
-        Resource::Node(n) => kubernetes_name(n).to_owned(),
-        _ => return,
-    };
-    resource.metadata_mut().name = name;
+/// What stands for a NetworkPolicy of Kubernetes comes from Kubernetes again.
+fn of_kubernetes(r: &Resource) -> bool {
+    r.kind() == Kind::NetworkPolicy && r.metadata().name.starts_with(network_policy::NAME_PREFIX)
 }
 
-fn kubernetes_name(n: &Node) -> &str {
-    let reference = n.spec.orch_refs.iter().find(|r| r.orchestrator == "k8s" && !r.node_name.is_empty());
-    reference.map_or(n.metadata.name.as_str(), |r| r.node_name.as_str())
-}
-
-async fn ipam_records(store: &dyn Datastore) -> Result<IpamRecords> {
+async fn ipam_records(store: &dyn Datastore, names: &NodeNames) -> Result<IpamRecords> {
     let record = |kv: &KeyValue| -> Result<Record> {
-        let value = serde_json::from_slice(&kv.value.to_bytes()).map_err(|e| Error::Action(e.to_string()))?;
-        Ok(Record { key: kv.key.path(), value, ttl: 0 })
+        let (mut key, mut value) = (kv.key.clone(), kv.value.clone());
+        names.record(&mut key, &mut value);
+        let value = serde_json::from_slice(&value.to_bytes()).map_err(|e| Error::Action(e.to_string()))?;
+        Ok(Record { key: key.path(), value, ttl: 0 })
     };
     let mut parts = Vec::new();
     for scope in [Scope::BlockAffinities { host: None }, Scope::Blocks, Scope::Handles, Scope::IpamConfig] {
@@ -189,20 +186,27 @@ async fn import(args: &MigrateImportArgs, global: &Global) -> Result<()> {
     let ipam: IpamRecords = serde_json::from_str(ipam_text).map_err(wrong)?;
     let ipam = parse_records(&name, ipam)?;
 
+    let on_kubernetes = client::settings(&args.config, global)?.datastore_type == DatastoreType::Kubernetes;
     let store = client::open_unchecked(&args.config, global).await?;
-    check_empty(&store).await?;
+    check_empty(&store, on_kubernetes).await?;
     client::ensure_initialized(store.as_ref()).await?;
     write_ready(store.as_ref(), false, |own| {
         own.spec.cluster_guid = info.spec.cluster_guid.or(own.spec.cluster_guid.take());
         own.spec.calico_version = info.spec.calico_version.or(own.spec.calico_version.take());
     })
     .await?;
-    let count = loaded.len();
+    let mut count = 0;
     for item in loaded {
         let place = item.place.clone();
         for resource in item.into_calico()? {
+            if on_kubernetes && resource.kind() == Kind::Node && !exists(store.as_ref(), &resource).await? {
+                let name = &resource.metadata().name;
+                eprintln!("Warning: Node({name}) is left out: the cluster has no node of this name");
+                continue;
+            }
             let written = resources::apply(store.as_ref(), resource).await;
             written.map_err(|e| Error::Action(format!("{place}: {}", datastore_message(&e))))?;
+            count += 1;
         }
     }
     println!("Successfully applied {count} resource(s)");
@@ -218,6 +222,14 @@ async fn import(args: &MigrateImportArgs, global: &Global) -> Result<()> {
     Ok(())
 }
 
+async fn exists(store: &dyn Datastore, resource: &Resource) -> Result<bool> {
+    match store.get(&resources::key_of(resource)).await {
+        Ok(_) => Ok(true),
+        Err(DatastoreError::NotFound(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 fn parse_records(name: &str, ipam: IpamRecords) -> Result<Vec<(Key, Value)>> {
     let all = ipam.block_affinities.into_iter().chain(ipam.blocks).chain(ipam.handles).chain(ipam.config);
     all.map(|r| {
@@ -230,14 +242,16 @@ fn parse_records(name: &str, ipam: IpamRecords) -> Result<Vec<(Key, Value)>> {
 }
 
 /// Refuses a datastore that has something already: nothing is overwritten.
-async fn check_empty(store: &Arc<dyn Datastore>) -> Result<()> {
+async fn check_empty(store: &Arc<dyn Datastore>, on_kubernetes: bool) -> Result<()> {
     let taken = |what: String| {
         Err(Error::Action(format!(
             "the datastore already has Calico resources: {what}; import into an empty one"
         )))
     };
-    for kind in KINDS {
-        let (items, _) = resources::list(store.as_ref(), kind, None).await?;
+    // The nodes of Kubernetes are there before Calico is, and its policies are its own.
+    for kind in KINDS.into_iter().filter(|k| !(on_kubernetes && *k == Kind::Node)) {
+        let (mut items, _) = resources::list(store.as_ref(), kind, None).await?;
+        items.retain(|r| !of_kubernetes(r));
         let built_in = |r: &&Resource| {
             kind == Kind::Tier && BUILT_IN.iter().any(|(name, ..)| *name == r.metadata().name)
         };

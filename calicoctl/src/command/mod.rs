@@ -16,6 +16,7 @@ pub mod ipam_show;
 pub mod ipam_split;
 pub mod label;
 pub mod manual;
+pub mod migrate_names;
 pub mod node_checksystem;
 pub mod node_diags;
 pub mod node_run;

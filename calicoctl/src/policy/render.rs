@@ -15,7 +15,10 @@ pub fn answer(a: &Answer) -> String {
             match half {
                 Some(h) => half_text(&mut t, name, h),
                 None => {
-                    let _ = writeln!(t, "  {name}: not a workload of this cluster, nothing decides here");
+                    let _ = writeln!(
+                        t,
+                        "  {name}: no workload or host endpoint of this cluster, nothing decides here"
+                    );
                 }
             }
         }

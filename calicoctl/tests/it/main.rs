@@ -2,8 +2,11 @@
 //! on a real API server.
 
 mod common;
+mod configuration;
 mod flags;
 mod get;
+mod host;
+mod ipam_cluster;
 mod ipam_repair;
 mod ipam_show;
 mod migrate;
@@ -12,6 +15,7 @@ mod node_status;
 mod policy;
 mod round_trip;
 mod scenarios;
+mod stored;
 mod write;
 mod wrong_files;
 
@@ -58,6 +62,11 @@ on_both! {
         policies_of_kubernetes_are_read_strictly_and_change_nothing,
         a_policy_of_kubernetes_is_shown_in_calicos_form_and_convert_prints_it,
     }
+    ipam_cluster {
+        what_leaked_is_found_reported_and_released,
+        pods_outside_of_ipam_and_addresses_of_two_are_found,
+        settings_and_pools_change_as_everywhere,
+    }
     policy {
         the_answer_names_what_decides_at_both_ends_and_the_steps,
         without_a_port_the_answer_names_the_ports_it_holds_for,
@@ -65,6 +74,7 @@ on_both! {
         the_matrix_and_json_say_the_same,
         steps_end_with_what_decided,
         a_diff_names_the_pairs_that_would_change_and_writes_nothing,
+        host_endpoints_are_judged_with_their_own_stages,
     }
 }
 

@@ -114,7 +114,9 @@ fn every_command_has_an_example() {
             .skip_while(|l| *l != "Commands:")
             .skip(1)
             .take_while(|l| !l.is_empty())
-            .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned))
+            // Further indentation goes on with a description.
+            .filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' ')))
+            .filter_map(|l| l.split_whitespace().next().map(str::to_owned))
             .filter(|c| c != "help" && !c.starts_with('-'))
             .collect();
         if commands.is_empty() && !help.contains("Examples:") {

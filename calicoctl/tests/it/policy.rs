@@ -1,6 +1,8 @@
 //! `policy explain` and `policy diff` on a real etcd and a real API server, and agreement of the steps with the verdict.
 
-use crate::common::Cluster;
+use serde_json::json;
+
+use crate::common::{Cluster, Etcd, Kubernetes};
 
 /// Two nodes, three pods, a policy that lets the client reach the web's port 80, and a default that denies the rest.
 fn world(c: &dyn Cluster) {
@@ -76,7 +78,8 @@ pub fn pods_that_do_not_exist_yet_and_the_outside_are_judged_too(c: &dyn Cluster
     assert!(explain(c, &["default/client", "labels:app=web@default:81"]).contains("Port 81: Denied"));
     let text = explain(c, &["default/client", "outside:443"]);
     assert!(
-        text.contains("Port 443: Allowed") && text.contains("ingress: not a workload of this cluster"),
+        text.contains("Port 443: Allowed")
+            && text.contains("ingress: no workload or host endpoint of this cluster"),
         "{text}"
     );
     assert!(explain(c, &["10.65.1.2", "10.65.0.2:80"]).contains("Port 80: Allowed"));
@@ -161,4 +164,116 @@ pub fn a_diff_names_the_pairs_that_would_change_and_writes_nothing(c: &dyn Clust
     assert!(stored.contains("8080:8081"), "{stored}");
     let same = c.calicoctl(&["get", "np", "web", "-o", "yaml"], "").stdout;
     assert_eq!(c.calicoctl(&["policy", "diff", "-f", "-"], &same).stdout, "No pair would change.\n");
+}
+
+/// A host's interface with a policy that lets the client in, and one before address translation that denies a port.
+pub fn host_endpoints_are_judged_with_their_own_stages(c: &dyn Cluster) {
+    world(c);
+    c.ok(
+        &["apply", "-f", "-"],
+        "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: node-a.eth0, labels: {role: host}}\n\
+         spec: {node: node-a, interfaceName: eth0, expectedIPs: [172.31.0.1]}\n---\n\
+         apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: host}\n\
+         spec: {selector: role == 'host', types: [Ingress], ingress: [{action: Allow, protocol: TCP, source: {selector: app == 'client'}, \
+         destination: {ports: [443]}}]}\n---\n\
+         apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: early}\n\
+         spec: {selector: role == 'host', preDNAT: true, applyOnForward: true, types: [Ingress], \
+         ingress: [{action: Deny, protocol: TCP, destination: {ports: [8443]}}]}\n",
+    );
+    let text = explain(c, &["default/client", "host:node-a.eth0:443"]);
+    assert!(text.contains("Port 443: Allowed") && text.contains("GlobalNetworkPolicy host rule 0"), "{text}");
+    assert!(text.contains("ingress of host endpoint node-a.eth0 on node-a: allowed"), "{text}");
+    let text = explain(c, &["default/client", "172.31.0.1:8443"]);
+    assert!(
+        text.contains("Port 8443: Denied") && text.contains("GlobalNetworkPolicy early rule 0"),
+        "{text}"
+    );
+    let text = explain(c, &["default/other", "host:node-a.eth0:443"]);
+    assert!(text.contains("Port 443: Denied") && text.contains("the end of tier default"), "{text}");
+    let text = explain(c, &["outside", "host:node-a.eth0:22"]);
+    assert!(
+        text.contains("Port 22: Allowed") && text.contains("a failsafe port, which no policy closes"),
+        "{text}"
+    );
+    let e = c.refused(&["policy", "explain", "outside", "host:nobody"], "");
+    assert!(e.contains("calicoctl get hostendpoints"), "{e}");
+}
+
+/// What Kubernetes' own policies and services say, by their own names.
+#[test]
+fn kubernetes_policies_and_services_are_explained_by_their_names() {
+    let Some(k) = Kubernetes::start() else { return };
+    world(&k);
+    let policies = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: other-only}\n\
+        spec: {podSelector: {matchLabels: {app: other}}, ingress: [{ports: [{port: 53, protocol: UDP}]}]}\n---\n\
+        apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: no-icmp}\n\
+        spec: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{pods: {namespaceSelector: {}, \
+        podSelector: {matchLabels: {app: other}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}]}\n";
+    k.ok(&["apply", "-f", "-"], policies);
+    let text = explain(&k, &["default/web", "default/other:53/udp"]);
+    assert!(
+        text.contains("Allowed") && text.contains("Kubernetes NetworkPolicy default/other-only"),
+        "{text}"
+    );
+    let text = explain(&k, &["default/other", "default/web:80"]);
+    assert!(
+        text.contains("Denied") && text.contains("ClusterNetworkPolicy no-icmp rule 0 in tier kube-admin"),
+        "{text}"
+    );
+    // A service and the pod behind it.
+    k.create(
+        "/api/v1/namespaces/default/services",
+        &json!({ "metadata": { "name": "shop" }, "spec": { "ports": [{ "port": 8000, "targetPort": 8080, "protocol": "TCP" }] } }),
+    );
+    k.create(
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        &json!({ "metadata": { "name": "shop-1", "labels": { "kubernetes.io/service-name": "shop" } }, "addressType": "IPv4",
+            "endpoints": [{ "addresses": ["10.65.0.2"], "conditions": { "ready": true } }],
+            "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }] }),
+    );
+    let text = explain(&k, &["default/client", "svc:default/shop:8000"]);
+    assert!(text.contains("svc:default/shop at default/web (10.65.0.2), TCP\nPort 8080: Allowed"), "{text}");
+    let e = k.refused(&["policy", "explain", "default/client", "svc:default/shop:9"], "");
+    assert!(e.contains("its TCP ports are: 8000"), "{e}");
+    // What would be, before it is applied, also for a Kubernetes policy.
+    let diff = k.ok(
+        &["policy", "diff", "-f", "-"],
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: other-only}\n\
+        spec: {podSelector: {matchLabels: {app: other}}, ingress: [{ports: [{port: 54, protocol: UDP}]}]}\n",
+    );
+    assert!(diff.contains("default/web -> default/other, UDP Port 54: Denied -> Allowed"), "{diff}");
+}
+
+/// 200 pods on 10 nodes, 40 policies: a matrix of 40,000 pairs.
+#[test]
+fn a_matrix_of_two_hundred_pods_takes_seconds() {
+    let Some(etcd) = Etcd::start() else { return };
+    let mut text = String::from(
+        "apiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: kns.default}\nspec: {ingress: [{action: Allow}], egress: [{action: Allow}]}\n",
+    );
+    for i in 0..200 {
+        text.push_str(&format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\nmetadata: {{namespace: default, labels: {{app: app-{}}}}}\n\
+             spec: {{node: node-{}, orchestrator: k8s, pod: pod-{i}, endpoint: eth0, containerID: c{i}, interfaceName: cali{i}, \
+             ipNetworks: [10.65.{}.{}/32], profiles: [kns.default]}}\n",
+            i % 40, i % 10, i / 100, i % 100 + 1
+        ));
+    }
+    for i in 0..40 {
+        text.push_str(&format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: p{i}, namespace: default}}\n\
+             spec: {{selector: app == 'app-{i}', types: [Ingress], ingress: [{{action: Allow, protocol: TCP, \
+             source: {{selector: app == 'app-{}'}}, destination: {{ports: [80, {}]}}}}]}}\n",
+            (i + 1) % 40, 1000 + i
+        ));
+    }
+    etcd.ok(&["apply", "-f", "-"], &text);
+    let start = std::time::Instant::now();
+    let matrix = explain(&etcd, &["--all-pairs"]);
+    let took = start.elapsed();
+    eprintln!("200 x 200 pods: {took:?}");
+    assert_eq!(matrix.lines().filter(|l| l.starts_with("| default/pod-")).count(), 200);
+    assert!(matrix.contains("80,1000"), "{}", matrix.lines().take(5).collect::<Vec<_>>().join("\n"));
+    // A debug build on a loaded machine; a person waits this long at most.
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
 }

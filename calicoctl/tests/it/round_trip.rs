@@ -17,6 +17,11 @@ const REFERENCE: &str = include_str!("../../../libcalico/api/tests/data/spec-fie
 /// Kinds of the reference that calicoctl does not have, as upstream's does not.
 const NOT_CALICOCTLS: [&str; 4] = ["BlockAffinity", "ClusterNetworkPolicy", "IPAMBlock", "IPAMHandle"];
 
+/// Fields that the schema has by sharing a type, and that no valid object sets: HTTP is matched on ingress alone, a
+/// service is where traffic of an ingress rule comes from or an egress rule goes to.
+const NEVER_SET: [&str; 3] =
+    ["spec.egress[].http.", "spec.egress[].source.services.", "spec.ingress[].destination.services."];
+
 fn documents(text: &str) -> Vec<&str> {
     split(text).into_iter().map(str::trim_start).collect()
 }
@@ -99,6 +104,7 @@ fn no_field_of_the_reference_is_missing_in_the_files() {
         }
     }
     let reference: BTreeMap<String, Value> = serde_json::from_str(REFERENCE).unwrap();
+    let never = |path: &String| NEVER_SET.iter().any(|n| path.starts_with(n));
     let mut absent = Vec::new();
     for (kind, fields) in reference.iter().filter(|(k, _)| !NOT_CALICOCTLS.contains(&k.as_str())) {
         let none = BTreeSet::new();
@@ -107,7 +113,9 @@ fn no_field_of_the_reference_is_missing_in_the_files() {
         for part in ["spec", "status"] {
             missing(part, &fields[part], set, &mut found);
         }
-        absent.extend(found.into_iter().filter(|p| p.contains('.')).map(|p| format!("{kind} {p}")));
+        absent.extend(
+            found.into_iter().filter(|p| p.contains('.') && !never(p)).map(|p| format!("{kind} {p}")),
+        );
     }
     assert_eq!(absent, [""; 0]);
 }

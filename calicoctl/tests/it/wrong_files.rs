@@ -38,12 +38,15 @@ const UNREADABLE: &[(&str, &[&str])] = &[
         &["(IPPool p)", "spec.natOutgoing", "boolean"],
     ),
     (
-        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: n, namespace: x}\nspec: {ingress: [{action: Allow}, {action: Allow, sauce: {}}]}\n",
-        &["(NetworkPolicy x/n)", "spec.ingress[1].sauce: unknown field; allowed: action, destination, http"],
+        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: pol, namespace: x}\nspec: {ingress: [{action: Allow}, {action: Allow, sauce: {}}]}\n",
+        &[
+            "(NetworkPolicy x/pol)",
+            "spec.ingress[1].sauce: unknown field; allowed: action, destination, http",
+        ],
     ),
     (
-        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: n, nmespace: x}\nspec: {}\n",
-        &["(NetworkPolicy n)", "metadata.nmespace: unknown field; allowed: annotations, ", "namespace"],
+        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: pol, nmespace: x}\nspec: {}\n",
+        &["(NetworkPolicy pol)", "metadata.nmespace: unknown field; allowed: annotations, ", "namespace"],
     ),
     (
         "apiVersion: projectcalico.org/v3\nkind: Pool\nmetadata: {name: p}\n",
@@ -89,8 +92,8 @@ const UNWRITABLE: &[(&str, &[&str])] = &[
         &["(GlobalNetworkPolicy g)", "preDNAT"],
     ),
     (
-        "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: b}\nspec: {peerIP: 10.0.0.1, node: n, nodeSelector: all()}\n",
-        &["spec.node: \"n\": cannot stand beside nodeSelector"],
+        "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: b}\nspec: {peerIP: 10.0.0.1, node: node-a, nodeSelector: all()}\n",
+        &["spec.node: \"node-a\": cannot stand beside nodeSelector"],
     ),
     (
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: k}\nspec: {podSelector: {}, audit: {}}\n",
