@@ -3,9 +3,9 @@
 mod lab;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
 use felix_dataplane::config::{Backend, ChainInsertMode, DenyAction};
@@ -146,8 +146,9 @@ fn sets_change_in_place_and_grow() {
     };
     let mut by_set = allow();
     by_set.src.ip_sets = vec![id.clone()];
-    felix.apply(vec![set(&["192.0.2.1/32"])]);
-    felix.apply(w.state(vec![by_set]));
+    let mut state = vec![set(&["192.0.2.1/32"])];
+    state.extend(w.state(vec![by_set]));
+    felix.apply(state);
     let passes = || ping(&w.a.ns, w.b.v4);
     assert!(!passes());
     // Everything, which the kernel's hash has no place for, beside a half of it.
@@ -240,27 +241,33 @@ struct Prober {
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
-/// Sent, and those with the outcome that must not be.
-type Counts = Arc<[AtomicU32; 2]>;
+/// What came of the pings: how many were sent, and when those were that had the outcome that must not be.
+#[derive(Debug, Default)]
+struct Outcomes {
+    sent: AtomicU32,
+    bad: Mutex<Vec<Instant>>,
+}
 
 impl Prober {
-    fn start(from: &Namespace, to: [IpAddr; 2], must_pass: bool) -> (Self, Counts) {
+    fn start(from: &Namespace, to: [IpAddr; 2], must_pass: bool) -> (Self, Arc<Outcomes>) {
         let stop = Arc::new(AtomicBool::new(false));
-        let counts: Counts = Arc::default();
+        let outcomes: Arc<Outcomes> = Arc::default();
         let threads = to.map(|to| {
-            let (stop, counts) = (stop.clone(), counts.clone());
+            let (stop, outcomes) = (stop.clone(), outcomes.clone());
             from.inside(move || {
                 while !stop.load(Ordering::Relaxed) {
                     // A new socket, so a new connection, for every packet: no established flow hides a gap.
                     let wait = if must_pass { Duration::from_secs(2) } else { Duration::from_millis(2) };
-                    let bad = Pinger::new(to).ping(wait) != must_pass;
-                    counts[0].fetch_add(1, Ordering::Relaxed);
-                    counts[1].fetch_add(u32::from(bad), Ordering::Relaxed);
+                    let begin = Instant::now();
+                    if Pinger::new(to).ping(wait) != must_pass {
+                        outcomes.bad.lock().unwrap().push(begin);
+                    }
+                    outcomes.sent.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(1));
                 }
             })
         });
-        (Self { stop, threads: threads.into() }, counts)
+        (Self { stop, threads: threads.into() }, outcomes)
     }
 
     fn stop(self) {
@@ -303,25 +310,33 @@ fn a_switch_of_backends_has_no_open_moment_and_leaves_nothing() {
     };
     let mut felix = Felix::start(&w.host, config(Nftables));
     felix.apply(state(0));
+    eventually("pods are reached", || ping(&w.a.ns, w.b.v4) && ping(&w.a.ns, w.b.v6));
     let (pass, passed) = Prober::start(&w.a.ns, [w.b.v4, w.b.v6], true);
     let (leak, leaked) = Prober::start(&w.a.ns, [c.v4, c.v6], false);
     let order = [IptablesNft, IptablesLegacy, Nftables, IptablesLegacy, IptablesNft, Nftables];
+    let mut phases = vec![(Instant::now(), "begin".to_owned())];
     for (n, backend) in (0_u16..).zip(order) {
         for shape in 0..10 {
             felix.apply(state(n * 100 + shape));
         }
+        phases.push((Instant::now(), format!("changes before {backend:?}")));
         felix.stop();
         felix = Felix::start(&w.host, config(backend));
         felix.apply(state(n));
+        phases.push((Instant::now(), format!("{backend:?} beside the one before")));
         let want =
             [backend == Nftables, backend == IptablesNft, backend == IptablesLegacy, backend != Nftables];
         eventually("the other backends' rules are gone", || standing(&w.host) == want);
+        phases.push((Instant::now(), format!("{backend:?} alone")));
     }
     pass.stop();
     leak.stop();
-    let figures = [&passed, &leaked].map(|c| [c[0].load(Ordering::Relaxed), c[1].load(Ordering::Relaxed)]);
-    assert!(figures[0][0] > 200 && figures[1][0] > 200, "{figures:?}");
-    assert_eq!([figures[0][1], figures[1][1]], [0, 0], "lost, leaked of {figures:?}");
+    for (what, outcomes) in [("lost", passed), ("leaked", leaked)] {
+        assert!(outcomes.sent.load(Ordering::Relaxed) > 200, "{what}");
+        let phase = |at: &Instant| phases.iter().find(|(end, _)| end > at).map(|(_, name)| name.as_str());
+        let bad: Vec<_> = outcomes.bad.lock().unwrap().iter().map(|at| phase(at).unwrap_or("end")).collect();
+        assert!(bad.is_empty(), "{what} until: {bad:?}");
+    }
 }
 
 #[test]
