@@ -105,6 +105,31 @@ impl Cluster {
         self.run(&[verb, node, name], "").map(drop)
     }
 
+    /// Takes calico-node from a machine, and gives it back once `meanwhile` is done. Where it runs as a pod, the pod is
+    /// deleted and comes back by itself.
+    pub fn without_calico_node(&self, node: &str, meanwhile: impl FnOnce()) -> Result<()> {
+        let mode = fs::read_to_string(cache().join("run/mode")).unwrap_or_default();
+        if mode.trim() == "pods" {
+            let on_node = format!("spec.nodeName={node}");
+            let pods = [
+                "-n",
+                "kube-system",
+                "delete",
+                "pod",
+                "-l",
+                "k8s-app=calico-node",
+                "--field-selector",
+                &on_node,
+            ];
+            self.kubectl(&pods)?;
+            meanwhile();
+            return Ok(());
+        }
+        self.service("stop", node, "calico-node")?;
+        meanwhile();
+        self.service("start", node, "calico-node")
+    }
+
     /// kubectl that goes on running, such as a port forwarding. The caller ends it.
     pub fn kubectl_background(&self, arguments: &[&str]) -> Result<Child> {
         let mut command = Command::new(&self.script);

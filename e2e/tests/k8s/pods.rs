@@ -18,7 +18,9 @@ pub fn nodes(cluster: &Cluster) {
             |path: &str| cluster.kubectl(&["get", "node", &node, "-o", &format!("jsonpath={path}")]).unwrap();
         let internal = of("{.status.addresses[?(@.type==\"InternalIP\")].address}");
         assert_eq!(of("{.metadata.annotations.projectcalico\\.org/IPv4Address}"), format!("{internal}/24"));
-        assert_eq!(of("{.status.conditions[?(@.type==\"Ready\")].status}"), "True");
+        let condition = |name: &str| of(&format!("{{.status.conditions[?(@.type==\"{name}\")].status}}"));
+        assert_eq!(condition("Ready"), "True");
+        assert_eq!(condition("NetworkUnavailable"), "False");
         wait(&format!("calico-node to be ready on {node}"), || {
             let asked = cluster.on(&node, &["calico-node", "-felix-ready", "-bird-ready"]);
             asked.map(drop).map_err(|e| e.to_string())

@@ -12,9 +12,9 @@ pub fn calico_node(cluster: &Cluster) {
     space.ready(&["web", "client"]);
     let web = format!("{}:8080", space.seen("web").address);
     space.reaches("client", &web);
-    cluster.service("stop", &one, "calico-node").unwrap();
-    space.connects("client", &web).unwrap_or_else(|e| panic!("traffic ended with calico-node: {e}"));
-    cluster.service("start", &one, "calico-node").unwrap();
+    let meanwhile =
+        || space.connects("client", &web).unwrap_or_else(|e| panic!("traffic ended with calico-node: {e}"));
+    cluster.without_calico_node(&one, meanwhile).unwrap();
     wait("calico-node to be ready again", || {
         cluster.on(&one, &["calico-node", "-felix-ready", "-bird-ready"]).map(drop).map_err(|e| e.to_string())
     });
