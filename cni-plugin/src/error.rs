@@ -14,6 +14,8 @@ pub struct CniError {
     pub msg: String,
     /// More for the person: what was tried, what to do. May be empty.
     pub details: String,
+    /// A server refused the credentials: whoever keeps them should renew them.
+    pub refused: bool,
 }
 
 /// Codes of errors.
@@ -54,7 +56,7 @@ struct Printed<'a> {
 impl CniError {
     /// An error without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self { code, msg: msg.into(), details: String::new() }
+        Self { code, msg: msg.into(), details: String::new(), refused: false }
     }
 
     /// The same with more for the person.
@@ -89,7 +91,7 @@ impl From<DatastoreError> for CniError {
             e if e.retryable() => Code::TryAgainLater,
             _ => Code::Datastore,
         };
-        Self::new(code, e.to_string())
+        Self { refused: matches!(e, DatastoreError::Unauthorized(_)), ..Self::new(code, e.to_string()) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::command;
 use crate::error::{CniError, Code};
+use crate::install::rejection;
 use crate::log;
 use crate::request::{self, Command, Request};
 use crate::result::version_json;
@@ -80,6 +81,9 @@ fn serve(plugin: Plugin, request: &Request, stdin: &[u8]) -> Result<String, CniE
             Err(CniError::new(Code::TryAgainLater, format!("not done within {} s", LIMIT.as_secs())))
         })
     });
+    if outcome.as_ref().is_err_and(|e| e.refused) {
+        rejection::report(&request.conf.kubernetes.kubeconfig);
+    }
     // Nothing may hold up the exit, such as a connection that is still being made.
     runtime.shutdown_background();
     let (command, container) = (request.command.name(), &request.container_id);

@@ -102,7 +102,9 @@ fn every_command_works_in_every_version() {
         // Before 0.4.0 there is no CHECK, and libcni says so by itself.
         match d.call("check", &paths[0]) {
             Ok(_) => assert!(version >= "0.4.0"),
-            Err(e) => assert!(version < "0.4.0" && e.contains("does not support the CHECK"), "{version}: {e}"),
+            Err(e) => {
+                assert!(version < "0.4.0" && e.contains("does not support the CHECK"), "{version}: {e}");
+            }
         }
         if version >= "0.4.0" {
             support::run("ip", &["-n", &pods[0].name, "address", "flush", "dev", "eth0"]);

@@ -6,9 +6,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Says that the token in that kubeconfig was rejected. Best effort: the call fails anyway.
-pub fn report(kubeconfig: &Path) {
-    let _ = std::fs::write(marker(kubeconfig), "");
+/// Says that the token in that kubeconfig was rejected. Best effort: the call fails anyway. Without a kubeconfig there is
+/// nobody to tell.
+pub fn report(kubeconfig: impl AsRef<Path>) {
+    if kubeconfig.as_ref().is_file() {
+        let _ = std::fs::write(marker(kubeconfig.as_ref()), "");
+    }
 }
 
 /// True where the token was rejected.

@@ -1,7 +1,8 @@
 //! The plugin's token from a real API server: renewed in time, at once when it is rejected, and again after outages.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cni_plugin::install::rejection;
@@ -51,6 +52,25 @@ impl Cluster {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
+    /// A runtime asks the installed plugin whether it could make pods.
+    fn status(&self) -> String {
+        let conf = json!({
+            "cniVersion": "1.1.0", "name": "n", "type": "calico", "nodename": "node-a",
+            "datastore_type": "kubernetes", "policy": { "type": "k8s" }, "ipam": { "type": "calico-ipam" },
+            "kubernetes": { "kubeconfig": self.host.net("calico-kubeconfig") },
+            "log_file_path": self.host.path("cni.log"),
+        });
+        let mut child = Command::new(self.host.bin("calico"))
+            .envs([("CNI_COMMAND", "STATUS"), ("CNI_PATH", "/opt/cni/bin")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(conf.to_string().as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
     fn accepted(&self) -> bool {
         self.user() == "system:serviceaccount:default:calico-cni-plugin"
     }
@@ -76,14 +96,15 @@ fn the_plugin_always_has_a_token_that_the_server_takes() {
     c.server.delete(&format!("{ACCOUNTS}/calico-cni-plugin"));
     within(SOON, "the token is rejected", || !c.accepted());
     c.make_account();
-    rejection::report(&c.host.net("calico-kubeconfig"));
+    let said = c.status();
+    assert!(said.contains("refused the credentials"), "{said}");
     within(Duration::from_secs(10), "a new token after the rejection", || c.accepted());
     within(SOON, "the report is taken back", || !rejection::reported(&c.host.net("calico-kubeconfig")));
 
     // The server is away just when a token is needed: the file stays as it is, and is right again afterwards.
     c.server.kill();
     let before = c.kubeconfig();
-    rejection::report(&c.host.net("calico-kubeconfig"));
+    rejection::report(c.host.net("calico-kubeconfig"));
     within(SOON, "the outage is told", || c.host.log().contains("cannot be kept as it should be"));
     assert_eq!(c.kubeconfig(), before);
     c.server.run();
