@@ -1,53 +1,10 @@
 //! The program itself, with upstream's flags, on a real etcd.
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::{ClientConfig, connect, resources};
-
-struct Etcd {
-    endpoint: String,
-    child: Child,
-    _data: tempfile::TempDir,
-}
-
-impl Etcd {
-    fn start() -> Option<Self> {
-        if Command::new("etcd").arg("--version").output().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "etcd is missing, and CI must have it");
-            eprintln!("skipped: needs etcd");
-            return None;
-        }
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (client, peer) = (port(), format!("http://127.0.0.1:{}", port()));
-        let (endpoint, data) = (format!("http://127.0.0.1:{client}"), tempfile::tempdir().unwrap());
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(data.path())
-            .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", client)).is_err() {
-            assert!(Instant::now() < end, "etcd does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Self { endpoint, child, _data: data })
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use libcalico_testing::RealEtcd;
 
 fn confd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_confd")).args(arguments).env("NODENAME", "n1").output().unwrap()
@@ -55,8 +12,8 @@ fn confd(arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn onetime_renders_from_etcd_and_ends() {
-    let Some(etcd) = Etcd::start() else { return };
-    let endpoint = etcd.endpoint.clone();
+    let Some(etcd) = RealEtcd::start() else { return };
+    let endpoint = etcd.endpoint();
     let config =
         ClientConfig::from_lookup(|name| (name == "ETCD_ENDPOINTS").then(|| endpoint.clone())).unwrap();
     let store = connect(&config).await.unwrap();
@@ -69,7 +26,8 @@ async fn onetime_renders_from_etcd_and_ends() {
     let directory = tempfile::tempdir().unwrap();
     let confdir = directory.path().display().to_string();
     let file = directory.path().join("config/bird.cfg");
-    let common = ["-node", &etcd.endpoint, "-confdir", &confdir, "-prefix", "/calico", "-control-socket="];
+    let endpoint = etcd.endpoint();
+    let common = ["-node", &endpoint, "-confdir", &confdir, "-prefix", "/calico", "-control-socket="];
 
     let out = confd(&[&common[..], &["-onetime", "-noop=true", "-check-command", "false"]].concat());
     assert!(!out.status.success() && !file.exists(), "a refused file is an error of -onetime");

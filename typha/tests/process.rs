@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use calico_typha::client::{TyphaClient, TyphaClientConfig};
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::etcd::EtcdDatastore;
 use libcalico_datastore::{Datastore, EtcdConfig};
+use libcalico_testing::{RealEtcd, free_port};
 use support::{Mirror, set_key, stored};
 
 /// A process that ends with the test.
@@ -32,10 +33,6 @@ impl Drop for Process {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn wait_for(port: u16) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -46,30 +43,8 @@ fn wait_for(port: u16) {
 
 struct Ports {
     etcd: u16,
-    peer: u16,
     typha: u16,
     health: u16,
-}
-
-fn etcd(dir: &std::path::Path, p: &Ports) -> Option<Process> {
-    let (url, peer) = (format!("http://127.0.0.1:{}", p.etcd), format!("http://127.0.0.1:{}", p.peer));
-    let child = Command::new("etcd")
-        .arg("--data-dir")
-        .arg(dir)
-        .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = child else {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs etcd (apt install etcd-server)");
-        eprintln!("skipped: needs etcd (apt install etcd-server)");
-        return None;
-    };
-    let process = Process(child);
-    wait_for(p.etcd);
-    Some(process)
 }
 
 fn typha(p: &Ports) -> Process {
@@ -117,10 +92,9 @@ async fn put(store: &dyn Datastore, name: &str) {
 
 #[tokio::test]
 async fn typha_outlives_etcd_and_its_clients_outlive_typha() {
-    let p = Ports { etcd: free_port(), peer: free_port(), typha: free_port(), health: free_port() };
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mut store_process) = etcd(dir.path(), &p) else { return };
-    let endpoints = vec![format!("http://127.0.0.1:{}", p.etcd)];
+    let Some(mut etcd) = RealEtcd::start() else { return };
+    let p = Ports { etcd: etcd.port(), typha: free_port(), health: free_port() };
+    let endpoints = vec![etcd.endpoint()];
     let store: Arc<dyn Datastore> =
         Arc::new(EtcdDatastore::new(EtcdConfig { endpoints, ..EtcdConfig::default() }));
     put(&*store, "a").await;
@@ -132,10 +106,10 @@ async fn typha_outlives_etcd_and_its_clients_outlive_typha() {
     assert!(client.state.contains_key(&set_key("a")));
 
     // etcd away: Typha keeps what it has and its clients.
-    store_process.kill();
+    etcd.kill();
     client.quiet().await;
     assert_eq!(readiness(p.health), 200);
-    let _again = etcd(dir.path(), &p);
+    etcd.run();
     put(&*store, "b").await;
     let written = Instant::now();
     client.has(&set_key("b")).await;

@@ -13,7 +13,8 @@ use libcalico_datastore::Datastore;
 use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::syncer::{bgp_syncer, felix_syncer};
 use libcalico_model::SyncStatus;
-use support::{Mirror, Pki, fill, put, serve, server_config, set_key, stored};
+use libcalico_testing::Pki;
+use support::{Mirror, fill, put, serve, server_config, set_key, stored};
 
 fn client(servers: &[&RunningServer], kind: SyncerKind, host: &str) -> Mirror {
     let addresses = servers.iter().map(|s| s.local_addr().to_string()).collect();
@@ -189,12 +190,7 @@ async fn too_many_clients_are_let_go_and_a_second_one_of_a_host_ends_the_first()
 }
 
 fn server_tls(pki: &Pki, client: Required) -> ServerTls {
-    ServerTls {
-        cert_file: pki.cert("ca-typha"),
-        key_file: pki.key("ca-typha"),
-        ca_file: pki.cert("ca"),
-        client,
-    }
+    ServerTls { cert_file: pki.cert("typha"), key_file: pki.key("typha"), ca_file: pki.cert("ca"), client }
 }
 
 fn client_tls(pki: &Pki, who: &str, ca: &str, server: Required) -> ClientTls {
@@ -211,7 +207,7 @@ fn uri(name: &str) -> Required {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_right_certificates_pass_in_both_directions() {
-    let pki = Pki::new();
+    let pki = Pki::of(&["typha", "felix", "stranger"]);
     let store = MemoryDatastore::new();
     fill(&store).await;
     let mut config = server_config(0);
@@ -223,15 +219,15 @@ async fn only_the_right_certificates_pass_in_both_directions() {
         Mirror::new(TyphaClient::new(c).start().unwrap())
     };
     for server_name in [cn("typha"), uri("spiffe://calico/typha")] {
-        connect(Some(client_tls(&pki, "ca-felix", "ca", server_name))).in_sync().await;
+        connect(Some(client_tls(&pki, "felix", "ca", server_name))).in_sync().await;
     }
     for (what, tls) in [
         ("plain text", None),
-        ("a client of another authority", Some(client_tls(&pki, "other-ca-felix", "ca", cn("typha")))),
-        ("a client of another name", Some(client_tls(&pki, "ca-stranger", "ca", cn("typha")))),
-        ("a server of another authority", Some(client_tls(&pki, "ca-felix", "other-ca", cn("typha")))),
-        ("a server of another name", Some(client_tls(&pki, "ca-felix", "ca", cn("goldmane")))),
-        ("a server of another URI", Some(client_tls(&pki, "ca-felix", "ca", uri("spiffe://calico/x")))),
+        ("a client of another authority", Some(client_tls(&pki, "other-felix", "ca", cn("typha")))),
+        ("a client of another name", Some(client_tls(&pki, "stranger", "ca", cn("typha")))),
+        ("a server of another authority", Some(client_tls(&pki, "felix", "other-ca", cn("typha")))),
+        ("a server of another name", Some(client_tls(&pki, "felix", "ca", cn("goldmane")))),
+        ("a server of another URI", Some(client_tls(&pki, "felix", "ca", uri("spiffe://calico/x")))),
     ] {
         let mut m = connect(tls);
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -248,7 +244,7 @@ async fn only_the_right_certificates_pass_in_both_directions() {
 async fn a_client_without_address_or_certificates_says_so_at_once() {
     let config = TyphaClientConfig::new(Vec::new(), SyncerKind::Felix, "h");
     assert!(TyphaClient::new(config).start().is_err());
-    let pki = Pki::new();
+    let pki = Pki::of(&["typha", "felix", "stranger"]);
     let mut config = TyphaClientConfig::new(vec!["127.0.0.1:1".into()], SyncerKind::Felix, "h");
     config.tls = Some(client_tls(&pki, "nonexistent", "ca", cn("typha")));
     let error = TyphaClient::new(config).start().unwrap_err().to_string();

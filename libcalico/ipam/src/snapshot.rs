@@ -271,7 +271,7 @@ impl Snapshot {
                 self.absorb_key(&key, kv);
             }
             (Key::BlockAffinity { cidr, .. }, Some(Value::BlockAffinity(a))) => {
-                self.claimed(*cidr, a, revision)
+                self.claimed(*cidr, a, revision);
             }
             (Key::BlockAffinity { cidr, .. }, None) => self.unclaimed(*cidr),
             _ => {}

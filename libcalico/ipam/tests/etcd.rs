@@ -3,91 +3,37 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libcalico_datastore::EtcdConfig;
 use libcalico_datastore::etcd::EtcdDatastore;
 use libcalico_ipam::{AssignRequest, IpamClient, Owner, usage};
+use libcalico_testing::RealEtcd;
 use support::{State, seed};
 
-struct Etcd {
-    child: Child,
-    endpoint: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Etcd {
-    fn start() -> Option<Self> {
-        let there = Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_ok();
-        assert!(
-            there || std::env::var("CI").as_deref() != Ok("true"),
-            "CI needs etcd (apt install etcd-server)"
-        );
-        if !there {
-            eprintln!("skipped: needs etcd (apt install etcd-server)");
-            return None;
-        }
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (client, peer, dir) = (port(), port(), tempfile::tempdir().unwrap());
-        let endpoint = format!("http://127.0.0.1:{client}");
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(dir.path())
-            .args([
-                "--listen-client-urls",
-                &endpoint,
-                "--advertise-client-urls",
-                &endpoint,
-                "--unsafe-no-fsync",
-            ])
-            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", client)).is_err() {
-            assert!(Instant::now() < deadline, "etcd did not start");
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        Some(Self { child, endpoint, _dir: dir })
-    }
-
-    fn store(&self) -> Arc<EtcdDatastore> {
-        Arc::new(EtcdDatastore::new(EtcdConfig {
-            endpoints: vec![self.endpoint.clone()],
-            ..EtcdConfig::default()
-        }))
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn store(etcd: &RealEtcd) -> Arc<EtcdDatastore> {
+    Arc::new(EtcdDatastore::new(EtcdConfig { endpoints: vec![etcd.endpoint()], ..EtcdConfig::default() }))
 }
 
 #[test]
 fn forty_hosts_that_assign_at_once_get_distinct_addresses() {
     const HOSTS: usize = 40;
     const EACH: usize = 10;
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = RealEtcd::start() else { return };
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     rt.block_on(async {
         let names: Vec<String> = (0..HOSTS).map(|i| format!("node-{i}")).collect();
         let refs: Vec<&str> = names.iter().map(String::as_str).collect();
         // Fewer blocks than hosts: some must borrow.
-        seed(&*etcd.store(), &refs, &[("10.0.0.0/23", 28), ("fd00::/64", 122)]).await;
+        seed(&*store(&etcd), &refs, &[("10.0.0.0/23", 28), ("fd00::/64", 122)]).await;
         let started = Instant::now();
         let tasks: Vec<_> = names
             .iter()
             .cloned()
             .map(|host| {
-                let client = IpamClient::new(etcd.store());
+                let client = IpamClient::new(store(&etcd));
                 tokio::spawn(async move {
                     let (mut got, mut conflicts, mut worst) = (Vec::new(), 0, 0);
                     for i in 0..EACH {
@@ -121,7 +67,7 @@ fn forty_hosts_that_assign_at_once_get_distinct_addresses() {
             (HOSTS * EACH) as f64 / took.as_secs_f64()
         );
         assert_eq!(all.len(), HOSTS * EACH * 2);
-        let store = etcd.store();
+        let store = store(&etcd);
         State::read(&*store).await.check_at_rest();
         let figures = usage::usage(&*store).await.unwrap();
         assert_eq!((figures[0].in_use, figures[1].in_use), (400, 400));
@@ -140,15 +86,15 @@ fn forty_hosts_that_assign_at_once_get_distinct_addresses() {
 #[test]
 fn a_burst_on_one_host_ends_with_few_conflicts() {
     const CALLERS: usize = 32;
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = RealEtcd::start() else { return };
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     rt.block_on(async {
-        seed(&*etcd.store(), &["node-a"], &[("10.0.0.0/16", 26)]).await;
+        seed(&*store(&etcd), &["node-a"], &[("10.0.0.0/16", 26)]).await;
         let started = Instant::now();
         // Each caller has a connection of its own, as each call of the plugin has.
         let tasks: Vec<_> = (0..CALLERS)
             .map(|i| {
-                let client = IpamClient::new(etcd.store());
+                let client = IpamClient::new(store(&etcd));
                 let request = AssignRequest {
                     handle_id: Some(format!("h{i}")),
                     ..AssignRequest::workload(Owner::host("node-a"))
@@ -165,7 +111,7 @@ fn a_burst_on_one_host_ends_with_few_conflicts() {
         conflicts.sort_unstable();
         eprintln!("{CALLERS} callers on one host in {:?}: conflicts {conflicts:?}", started.elapsed());
         assert!(conflicts[CALLERS - 1] < 60, "{conflicts:?}");
-        let state = State::read(&*etcd.store()).await;
+        let state = State::read(&*store(&etcd)).await;
         state.check_at_rest();
         assert_eq!((state.blocks.len(), state.claims.len()), (1, 1), "one block is enough for all of them");
     });

@@ -1,8 +1,7 @@
-//! Parts that the tests share: a reader of events, a server over memory, certificates.
+//! Parts that the tests share: a reader of events, a server over memory.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,47 +141,4 @@ pub async fn fill(store: &MemoryDatastore) {
     let block = "/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-26";
     store.put_raw(block, r#"{"cidr":"10.65.0.0/26","affinity":"host:n1","allocations":[null],"unallocated":[0],"attributes":[],"sequenceNumber":1795246062308432100,"sequenceNumberForAllocation":{},"deleted":false}"#);
     put(store, "a", "10.0.0.0/8").await;
-}
-
-/// Two authorities and what they signed.
-pub struct Pki {
-    dir: tempfile::TempDir,
-}
-
-impl Pki {
-    pub fn new() -> Self {
-        let pki = Self { dir: tempfile::tempdir().unwrap() };
-        for ca in ["ca", "other-ca"] {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::CommonName, ca);
-            let cert = params.self_signed(&key).unwrap();
-            pki.write(ca, &cert.pem(), &key.serialize_pem());
-            let issuer = rcgen::Issuer::new(params, key);
-            for who in ["typha", "felix", "stranger"] {
-                let key = rcgen::KeyPair::generate().unwrap();
-                let mut params = rcgen::CertificateParams::new(vec![format!("{who}.example")]).unwrap();
-                params.distinguished_name.push(rcgen::DnType::CommonName, who);
-                let uri = format!("spiffe://calico/{who}");
-                params.subject_alt_names.push(rcgen::SanType::URI(uri.as_str().try_into().unwrap()));
-                let cert = params.signed_by(&key, &issuer).unwrap();
-                pki.write(&format!("{ca}-{who}"), &cert.pem(), &key.serialize_pem());
-            }
-        }
-        pki
-    }
-
-    fn write(&self, name: &str, cert: &str, key: &str) {
-        std::fs::write(self.cert(name), cert).unwrap();
-        std::fs::write(self.key(name), key).unwrap();
-    }
-
-    pub fn cert(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.pem"))
-    }
-
-    pub fn key(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}-key.pem"))
-    }
 }
