@@ -103,14 +103,15 @@ pub fn mtu(conf: &NetConf, file: Option<&str>) -> Result<u32, CniError> {
     Err(CniError::new(Code::InvalidConfig, format!("an MTU of {mtu} is outside {MIN_MTU} to {MAX_MTU}")))
 }
 
-/// The plan before the addresses are known: enough to make the pair.
+/// The plan before the addresses are known: enough to make the pair. `chosen` are the families, IPv4 and IPv6, where
+/// something else than the configuration says which the pod gets.
 #[must_use]
-pub fn pair(conf: &NetConf, w: &Workload, mtu: u32) -> NetworkPlan {
+pub fn pair(conf: &NetConf, w: &Workload, mtu: u32, chosen: Option<(bool, bool)>) -> NetworkPlan {
     let host = w.veth_name();
     let mut host_sysctls = Vec::new();
     let mut sysctl =
         |family: &str, key: &str, value| host_sysctls.push((format!("{family}/{host}/{key}"), value));
-    let (v4, v6) = families(conf);
+    let (v4, v6) = chosen.unwrap_or_else(|| families(conf));
     if v4 {
         sysctl("ipv4/conf", "proxy_arp", "1");
         sysctl("ipv4/neigh", "proxy_delay", "0");

@@ -105,6 +105,17 @@ pub fn read(
 }
 
 impl Wishes {
+    /// The families, IPv4 and IPv6, that the pod gets whatever the configuration says; `asked` are the addresses that
+    /// the runtime asks for.
+    #[must_use]
+    pub fn families(&self, asked: &[IpAddr]) -> Option<(bool, bool)> {
+        let lists = [&*self.foreign_addresses, &*self.addresses, asked];
+        match lists.into_iter().find(|l| !l.is_empty()) {
+            Some(list) => Some((list.iter().any(IpAddr::is_ipv4), list.iter().any(IpAddr::is_ipv6))),
+            None => self.families,
+        }
+    }
+
     /// Floating addresses with the pod's addresses that they stand for. One without an address of its family is left out.
     #[must_use]
     pub fn nats(&self, addresses: &[IpAddr]) -> Vec<IpNat> {

@@ -30,6 +30,7 @@ fn pods_of_kubernetes_get_their_networks_and_lose_them() {
     host_local_takes_the_nodes_subnets(&m);
     static_addresses_are_taken_from_the_configuration(&m);
     add_waits_for_the_policy(&m);
+    a_machine_keeps_its_address_from_pod_to_pod(&m);
     with_etcd_the_labels_come_from_the_api_server(&m);
 }
 
@@ -186,7 +187,7 @@ fn check_names_what_was_changed(m: &KubeMachine) {
     let result = m.call("ADD", &conf, "c1", Some(("check", &pod))).success().json();
     let conf = m.conf("1.0.0", |c| c["prevResult"] = result);
     m.call("CHECK", &conf, "c1", Some(("check", &pod))).success();
-    pod.exec("ip route flush default");
+    pod.exec("ip route del default");
     let e = m.call("CHECK", &conf, "c1", Some(("check", &pod)));
     assert_eq!(e.code(), 102);
     assert!(e.text.contains("the pod lacks the route"), "{}", e.text);
@@ -436,7 +437,7 @@ fn add_waits_for_the_policy(m: &KubeMachine) {
     });
     let started = Instant::now();
     let mut child = m.spawn("ADD", &conf, "c1", Some(("waiting", &pod)));
-    while m.annotations("waiting").get("cni.projectcalico.org/podIP").is_none() {
+    while !m.annotations("waiting").contains_key("cni.projectcalico.org/podIP") {
         assert!(started.elapsed() < Duration::from_secs(20));
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -500,6 +501,86 @@ fn with_etcd_the_labels_come_from_the_api_server(m: &KubeMachine) {
     assert_eq!(read(), "");
     m.assert_clean();
     m.delete("/api/v1/namespaces/default/pods/mixed");
+}
+
+fn kubevirt(m: &KubeMachine) {
+    for (kind, plural) in
+        [("VirtualMachineInstance", "virtualmachineinstances"), ("VirtualMachine", "virtualmachines")]
+    {
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        m.create(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            &json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": format!("{plural}.kubevirt.io")},
+                "spec": {"group": "kubevirt.io", "scope": "Namespaced",
+                    "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+                    "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}}),
+        );
+        let path = format!("/apis/kubevirt.io/v1/namespaces/default/{plural}");
+        let served = || m.ns.enter(|| m.server().raw("GET", &path, None).is_ok());
+        libcalico_testing::within(Duration::from_secs(60), "KubeVirt's kinds", served);
+    }
+}
+
+/// A virtual machine's pods come and go; its address goes with the machine, not with them.
+fn a_machine_keeps_its_address_from_pod_to_pod(m: &KubeMachine) {
+    kubevirt(m);
+    let machine = |kind: &str, plural: &str, owners: Value| {
+        m.create(
+            &format!("/apis/kubevirt.io/v1/namespaces/default/{plural}"),
+            &json!({"apiVersion": "kubevirt.io/v1", "kind": kind,
+                "metadata": {"name": "vm1", "ownerReferences": owners, "finalizers": ["example.org/kept"]}}),
+        )["metadata"]["uid"]
+            .clone()
+    };
+    let uid = machine("VirtualMachine", "virtualmachines", json!([]));
+    let owner = |kind: &str, uid: &Value| json!([{"apiVersion": "kubevirt.io/v1", "kind": kind, "name": "vm1", "uid": uid, "controller": true}]);
+    let instance =
+        machine("VirtualMachineInstance", "virtualmachineinstances", owner("VirtualMachine", &uid));
+    let pod = |name: &str, migration: Option<&str>| {
+        let labels = migration.map_or(json!({}), |m| json!({"kubevirt.io/migrationJobUID": m}));
+        m.create(
+            "/api/v1/namespaces/default/pods",
+            &json!({"metadata": {"name": name, "labels": labels, "ownerReferences": owner("VirtualMachineInstance", &instance)},
+                "spec": {"nodeName": "kn1", "containers": [{"name": "c", "image": "i"}]}}),
+        );
+        NetNs::new()
+    };
+    let conf = m.conf("1.0.0", |_| {});
+    let attribute = || m.allocated().values().next().cloned().unwrap();
+    let (p1, p2) = ("virt-launcher-vm1-a", "virt-launcher-vm1-b");
+    let first_ns = pod(p1, None);
+    let first = m.call("ADD", &conf, "c1", Some((p1, &first_ns))).success();
+    assert_eq!(m.handles(), ["k8s-pod-network.vmi.default.vm1"]);
+    assert_eq!(
+        (&attribute()["secondary"]["vm-uid"], &attribute()["secondary"]["vmi-name"]),
+        (&uid, &json!("vm1"))
+    );
+    // The machine moves to another pod: the same address, without the host's routes, which stay with the first.
+    let second_ns = pod(p2, Some("move-1"));
+    let second = m.call("ADD", &conf, "c2", Some((p2, &second_ns))).success();
+    assert_eq!(first.address(), second.address());
+    assert_eq!(attribute()["alternateOwnerAttrs"]["pod"], p2);
+    let gc = m.conf("1.1.0", |c| c["cni.dev/valid-attachments"] = json!([]));
+    m.call("GC", &gc, "", None).success();
+    assert_eq!(m.allocated().len(), 1, "GC knows containers, not machines");
+    m.call("DEL", &conf, "c1", Some((p1, &first_ns))).success();
+    assert_eq!(
+        (attribute().get("secondary"), &attribute()["alternateOwnerAttrs"]["pod"]),
+        (None, &json!(p2))
+    );
+    m.call("DEL", &conf, "c2", Some((p2, &second_ns))).success();
+    assert_eq!(m.allocated().len(), 1, "the machine is there still");
+    // It starts again, and gets the address that it had; then it is deleted, and so is its last pod.
+    let third_ns = pod("virt-launcher-vm1-c", None);
+    let third = m.call("ADD", &conf, "c3", Some(("virt-launcher-vm1-c", &third_ns))).success();
+    assert_eq!(first.address(), third.address());
+    m.delete("/apis/kubevirt.io/v1/namespaces/default/virtualmachines/vm1");
+    m.call("DEL", &conf, "c3", Some(("virt-launcher-vm1-c", &third_ns))).success();
+    m.assert_clean();
+    for p in [p1, p2, "virt-launcher-vm1-c"] {
+        m.delete(&format!("/api/v1/namespaces/default/pods/{p}"));
+    }
 }
 
 fn wrong_credentials_are_told(m: &KubeMachine) {

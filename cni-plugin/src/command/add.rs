@@ -112,7 +112,8 @@ impl Job<'_> {
 
     /// The plan before the addresses are known.
     pub(super) fn plan(&self, known: &Known) -> NetworkPlan {
-        let mut plan = plan::pair(&self.request.conf, &known.workload, self.mtu);
+        let chosen = known.wishes.families(&self.request.args.ips);
+        let mut plan = plan::pair(&self.request.conf, &known.workload, self.mtu, chosen);
         plan.pod_mac = known.wishes.mac.unwrap_or(plan.pod_mac);
         plan
     }

@@ -73,7 +73,7 @@ pub async fn check(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
     } else {
         delegate::call(request, &delegate::stdin_for_del(request, stdin)?, Command::Check).await?;
     }
-    let mut plan = plan::pair(conf, &w, plan::mtu(conf, mtu_file().as_deref())?);
+    let mut plan = plan::pair(conf, &w, plan::mtu(conf, mtu_file().as_deref())?, None);
     plan.host_ifname.clone_from(&spec.interface_name);
     let wished = wishes::read(conf, pod.as_ref(), None)?.mac;
     plan.pod_mac = parse_mac(&spec.mac).or(wished).unwrap_or(plan.pod_mac);
