@@ -62,6 +62,8 @@ pub struct Stats {
     pub active_policies: usize,
     pub active_profiles: usize,
     pub policies: usize,
+    /// Of these, those that are staged: counted and reported, never enforced.
+    pub staged_policies: usize,
     pub tiers: usize,
     pub ip_sets: usize,
     /// Kubernetes' Services.
@@ -213,6 +215,7 @@ impl CalcGraph {
             active_policies,
             active_profiles,
             policies,
+            staged_policies: self.policies.staged(),
             tiers,
             ip_sets: self.sets.len(),
             services: self.passed.len(),

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use felix_message::{HostMetadata, Message, Vtep};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use libcalico_api::node::Node;
+use libcalico_api::node::{Node, NodeBgpSpec};
 use sha1::{Digest, Sha1};
 
 /// A node's addresses, as Node objects say.
@@ -22,7 +22,7 @@ pub struct NodeInfo {
     pub ipip: Option<IpAddr>,
     pub vxlan: Vec<IpAddr>,
     pub wireguard: Vec<IpAddr>,
-    /// The node has BGP settings without an address: upstream then says nothing of it.
+    /// The node has BGP settings and all of them are empty: upstream then says nothing of it.
     silent: bool,
     asnumber: Option<u32>,
     labels: BTreeMap<String, String>,
@@ -34,6 +34,8 @@ impl NodeInfo {
         let bgp = node.spec.bgp.as_ref();
         let v4 = bgp.and_then(|b| b.ipv4_address.as_deref()).and_then(net_v4);
         let v6 = bgp.and_then(|b| b.ipv6_address.as_deref()).and_then(net_v6);
+        // A cluster without BGP knows its nodes by what they say of themselves.
+        let (v4, v6) = (v4.or_else(|| reported(node, net_v4)), v6.or_else(|| reported(node, net_v6)));
         let others = node.spec.addresses.iter().filter_map(|a| addr(&a.address));
         let wireguard = node.spec.wireguard.as_ref();
         let parsed = |texts: [Option<&str>; 2]| texts.into_iter().flatten().filter_map(addr).collect();
@@ -55,7 +57,7 @@ impl NodeInfo {
                 wireguard.and_then(|w| w.interface_ipv4_address.as_deref()),
                 wireguard.and_then(|w| w.interface_ipv6_address.as_deref()),
             ]),
-            silent: bgp.is_some() && v4.is_none() && v6.is_none(),
+            silent: bgp.is_some_and(|b| *b == NodeBgpSpec::default()),
             asnumber: bgp.and_then(|b| b.as_number).map(|n| n.0),
             labels: node.metadata.labels.clone(),
         }
@@ -78,6 +80,13 @@ impl NodeInfo {
             labels: self.labels.clone(),
         })
     }
+}
+
+/// The node's address by its own report: the cluster's own before one that the world knows.
+fn reported<T>(node: &Node, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let of =
+        |kind: &str| node.spec.addresses.iter().filter(|a| a.type_ == kind).find_map(|a| parse(&a.address));
+    of("InternalIP").or_else(|| of("ExternalIP"))
 }
 
 fn net_v4(text: &str) -> Option<Ipv4Net> {

@@ -140,7 +140,7 @@ impl Mirror {
                 self.services.insert(s.name.clone(), s.clone());
             }
             Message::ServiceRemove(name) => {
-                known(self.services.remove(name), || format!("service {name:?}"))?
+                known(self.services.remove(name), || format!("service {name:?}"))?;
             }
             Message::GlobalBgpConfigUpdate(bgp) => self.bgp = bgp.clone(),
             _ => {}

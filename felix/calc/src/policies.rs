@@ -155,6 +155,8 @@ pub struct Policies {
     sorted: BTreeMap<Box<str>, BTreeMap<SortKey, PolicyId>>,
     ranks: Vec<u32>,
     ranks_stale: bool,
+    /// Policies that are counted and never enforced.
+    staged: usize,
     /// Grows with every change.
     version: u64,
 }
@@ -187,6 +189,7 @@ impl Policies {
                     self.policies.len() as PolicyId - 1
                 });
                 self.by_key.insert(policy.key.clone(), id);
+                self.staged += usize::from(policy.key.kind.staged());
                 id
             }
         };
@@ -199,6 +202,7 @@ impl Policies {
     /// Takes a policy out.
     pub fn remove(&mut self, key: &PolicyKey) -> Option<PolicyId> {
         let id = self.by_key.remove(key)?;
+        self.staged -= usize::from(key.kind.staged());
         self.unsort(id);
         self.policies[id as usize] = None;
         self.free.push(id);
@@ -257,6 +261,11 @@ impl Policies {
     /// Number of policies and of tiers.
     pub fn counts(&self) -> (usize, usize) {
         (self.by_key.len(), self.tiers.len())
+    }
+
+    /// Number of policies that are staged.
+    pub fn staged(&self) -> usize {
+        self.staged
     }
 
     /// A tier's default action.

@@ -179,7 +179,7 @@ fn broken_rule() -> impl Strategy<Value = serde_json::Value> {
         Just(json!({ "action": "allow", "src_nets": "all" })),
         Just(json!({ "action": "allow", "http": { "methods": ["GET"] } })),
         Just(json!({ "action": ["allow"] })),
-        Just(json!(["allow"])),
+        Just(json!("allow")),
     ]
 }
 

@@ -3,12 +3,11 @@
 //! The JSON is Kubernetes' own; field order is upstream's so that bytes written to etcd read the same.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
-use crate::unknown::Unknown;
+use crate::unknown::Kept;
 
 /// API version of every Calico kind.
 pub const API_VERSION: &str = "projectcalico.org/v3";
@@ -59,7 +58,7 @@ pub struct Object<S, T = NoStatus> {
     pub status: Option<T>,
     /// Fields that this version does not know, as they were read: written back, never shown.
     #[serde(skip)]
-    pub unknown: Option<Arc<Unknown>>,
+    pub unknown: Kept,
 }
 
 /// Status of a kind that has none.

@@ -81,11 +81,11 @@ macro_rules! kinds {
             /// Fields that the object was read with and this version does not know.
             #[must_use]
             pub fn unknown(&self) -> Option<&Arc<Unknown>> {
-                match self { $(Self::$kind(o) => o.unknown.as_ref()),* }
+                match self { $(Self::$kind(o) => o.unknown.0.as_ref()),* }
             }
 
             fn unknown_mut(&mut self) -> &mut Option<Arc<Unknown>> {
-                match self { $(Self::$kind(o) => &mut o.unknown),* }
+                match self { $(Self::$kind(o) => &mut o.unknown.0),* }
             }
 
             /// Lists what is wrong with the object: names, ranges, and rules between its fields.

@@ -16,14 +16,25 @@ use serde_ignored::Path;
 use serde_json::Value;
 
 /// An object's JSON, and where in it are fields that its type does not have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Unknown {
     raw: Value,
     at: Tree,
 }
 
+/// What an object carries along of it. Two objects that differ in this alone are equal: this version cannot tell them
+/// apart, and would write one over the other for ever if it could.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(pub Option<Arc<Unknown>>);
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Places of unknown fields.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 struct Tree {
     /// This very field is unknown.
     unknown: bool,
@@ -53,7 +64,7 @@ pub struct Unreadable {
 }
 
 /// Reads an object, and notes the fields that its type does not have.
-pub fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<(T, Option<Arc<Unknown>>), Unreadable> {
+pub fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<(T, Kept), Unreadable> {
     let mut at = Tree::default();
     let mut track = serde_path_to_error::Track::new();
     let mut json_reader = serde_json::Deserializer::from_slice(json);
@@ -63,12 +74,12 @@ pub fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<(T, Option<Ar
         path: track.path().to_string(),
         reason: e.to_string(),
     })?;
-    if at == Tree::default() {
-        return Ok((object, None));
+    if at.fields.is_empty() && at.items.is_empty() {
+        return Ok((object, Kept::default()));
     }
     // It was read before.
     let raw = serde_json::from_slice(json).unwrap_or_default();
-    Ok((object, Some(Arc::new(Unknown { raw, at }))))
+    Ok((object, Kept(Some(Arc::new(Unknown { raw, at })))))
 }
 
 impl Unknown {

@@ -10,16 +10,11 @@
 use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
-use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL};
+use libcalico_api::policy::METADATA_ANNOTATION;
 use libcalico_api::{Kind, ObjectMeta, Resource};
 use libcalico_model::{Key, KeyValue, Revision, Value};
 
 use crate::{Datastore, DatastoreError, Result, Scope};
-
-/// Label that says which tier a policy is in.
-const TIER_LABEL: &str = "projectcalico.org/tier";
-/// Annotation in which upstream keeps a policy's own name.
-const METADATA_ANNOTATION: &str = "projectcalico.org/metadata";
 
 /// Writes without a stated revision are repeated after a conflict, so often.
 const ATTEMPTS: usize = 10;
@@ -47,7 +42,7 @@ pub async fn create(store: &dyn Datastore, mut resource: Resource) -> Result<Res
     prepare(&mut resource)?;
     birth(resource.metadata_mut());
     let key = key_of(&resource);
-    into_resource(store.create(&key, for_storage(resource)).await?)
+    into_resource(store.create(&key, resource.into()).await?)
 }
 
 /// Replaces an existing object. Compares `metadata.resourceVersion` where it is set.
@@ -64,7 +59,7 @@ pub async fn replace(store: &dyn Datastore, mut resource: Resource) -> Result<Re
         }
         identity.keep(next.metadata_mut());
         let revision = if stated.is_empty() { current } else { stated.clone() };
-        match store.update(KeyValue { key: key.clone(), value: for_storage(next), revision }).await {
+        match store.update(KeyValue { key: key.clone(), value: next.into(), revision }).await {
             Err(DatastoreError::Conflict(_)) if stated.is_empty() && attempt < ATTEMPTS => attempt += 1,
             result => return into_resource(result?),
         }
@@ -166,34 +161,6 @@ async fn identity(store: &dyn Datastore, key: &Key) -> Result<(Identity, Revisio
         }
         Err(e) => Err(e),
     }
-}
-
-/// What upstream's clients add to the stored form.
-fn for_storage(mut resource: Resource) -> Value {
-    let tier = match &resource {
-        Resource::NetworkPolicy(p) => Some(p.spec.tier.clone()),
-        Resource::GlobalNetworkPolicy(p) => Some(p.spec.tier.clone()),
-        Resource::StagedNetworkPolicy(p) => Some(p.spec.tier.clone()),
-        Resource::StagedGlobalNetworkPolicy(p) => Some(p.spec.tier.clone()),
-        _ => None,
-    };
-    if let Some(tier) = tier {
-        let meta = resource.metadata_mut();
-        let tier = tier.filter(|t| !t.is_empty()).unwrap_or_else(|| "default".to_owned());
-        meta.labels.insert(TIER_LABEL.to_owned(), tier);
-        let name = serde_json::json!({ "name": meta.name }).to_string();
-        meta.annotations.insert(METADATA_ANNOTATION.to_owned(), name);
-    }
-    if let Resource::WorkloadEndpoint(w) = &mut resource {
-        let labels = &mut w.metadata.labels;
-        labels.insert(NAMESPACE_LABEL.to_owned(), w.metadata.namespace.clone());
-        labels.insert(ORCHESTRATOR_LABEL.to_owned(), w.spec.orchestrator.clone());
-        // A label's value has at most 63 characters; a service account's name may have more.
-        if !w.spec.service_account_name.is_empty() && w.spec.service_account_name.len() <= 63 {
-            labels.insert(SERVICE_ACCOUNT_LABEL.to_owned(), w.spec.service_account_name.clone());
-        }
-    }
-    resource.into()
 }
 
 fn into_resource(kv: KeyValue) -> Result<Resource> {

@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use libcalico_api::policy::METADATA_ANNOTATION;
 use libcalico_api::{API_VERSION, Kind, Resource};
 use libcalico_model::kubernetes::profile::ProfileSource;
 use libcalico_model::kubernetes::{
@@ -362,9 +363,6 @@ fn without_managers(value: Value) -> Value {
     }
 }
 
-/// Annotation in which upstream's etcd clients keep an object's own name; a custom resource has its own.
-const METADATA_ANNOTATION: &str = "projectcalico.org/metadata";
-
 /// The object to be written for a value. Identity and history are the API server's.
 pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
     let calico = |kind: &str, spec: serde_json::Value| json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": place.name }, "spec": spec });
@@ -398,6 +396,7 @@ pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
                 };
                 let notes = meta.get_mut("annotations").and_then(serde_json::Value::as_object_mut);
                 if let Some(notes) = notes {
+                    // Upstream's etcd clients keep the name there; a custom resource has its own.
                     notes.remove(METADATA_ANNOTATION);
                     if notes.is_empty() {
                         meta.remove("annotations");

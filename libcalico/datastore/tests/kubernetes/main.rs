@@ -5,6 +5,7 @@
 mod support;
 
 mod faults;
+mod later;
 mod objects;
 mod server;
 mod syncing;

@@ -13,15 +13,16 @@ use crate::server::ApiServer;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a reader of the syncer knows.
 #[derive(Default)]
-struct View {
-    values: BTreeMap<String, String>,
-    in_sync: bool,
+pub struct View {
+    pub values: BTreeMap<String, String>,
+    pub in_sync: bool,
     updates: usize,
 }
 
 impl View {
-    async fn until(&mut self, rx: &mut Receiver<SyncerEvent>, done: impl Fn(&Self) -> bool) {
+    pub async fn until(&mut self, rx: &mut Receiver<SyncerEvent>, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             let event = tokio::time::timeout(PATIENCE, rx.recv()).await;
             match event
@@ -49,7 +50,7 @@ impl View {
         self.values.keys().filter(|k| k.contains(name)).count()
     }
 
-    fn has(&self, path: &str, text: &str) -> bool {
+    pub fn has(&self, path: &str, text: &str) -> bool {
         self.values.get(path).is_some_and(|v| v.contains(text))
     }
 }

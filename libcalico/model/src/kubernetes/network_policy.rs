@@ -51,13 +51,23 @@ pub fn source(name: &str) -> Option<&str> {
 
 /// A Kubernetes NetworkPolicy as Calico's.
 pub fn convert(json: &[u8]) -> Result<Converted, ValueError> {
-    let object: KubePolicy = read("NetworkPolicy", json)?;
-    let meta = &object.metadata;
-    let what = format!("NetworkPolicy {}/{}", meta.namespace, meta.name);
+    let KubePolicy { metadata, spec } = read("NetworkPolicy", json)?;
+    let mut converted = of_spec("NetworkPolicy", &metadata, &spec)?;
+    converted.policy.metadata =
+        ObjectMeta { name: format!("{NAME_PREFIX}{}", metadata.name), ..identity(&metadata) };
+    Ok(converted)
+}
+
+/// What the spec of a Kubernetes policy says, in Calico's words. The metadata is taken as it is; `kind` is for errors.
+pub fn of_spec(
+    kind: &str,
+    meta: &ObjectMeta,
+    spec: &StagedKubernetesNetworkPolicySpec,
+) -> Result<Converted, ValueError> {
+    let what = format!("{kind} {}/{}", meta.namespace, meta.name);
     if meta.name.is_empty() || meta.namespace.is_empty() {
         return Err(malformed(what, "has no name or no namespace"));
     }
-    let spec = &object.spec;
     let mut left_out = Vec::new();
     let mut collect = |direction: PolicyType, index: usize, made: Result<Vec<Rule>, String>| {
         made.unwrap_or_else(|e| {
@@ -82,7 +92,7 @@ pub fn convert(json: &[u8]) -> Result<Converted, ValueError> {
     }
     let selector = pods(&spec.pod_selector.clone().unwrap_or_default()).map_err(|e| malformed(what, e))?;
     let policy = NetworkPolicy {
-        metadata: ObjectMeta { name: format!("{NAME_PREFIX}{}", meta.name), ..identity(meta) },
+        metadata: meta.clone(),
         spec: NetworkPolicySpec {
             tier: Some(TIER.to_owned()),
             order: Some(ORDER),

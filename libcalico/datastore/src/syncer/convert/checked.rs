@@ -13,7 +13,8 @@
 //! and the reader must be safe without one. Between objects nothing is refused: each has a meaning whatever the others are
 //! (a policy of a missing tier comes last and denies at its end; of two pools with one network the first counts).
 //!
-//! Left out: kinds whose values are judged one by one where they are used (`FelixConfiguration`), that are converted
+//! Left out: kinds whose values are judged one by one where they are used, since one bad value must not take the settings
+//! of a whole cluster with it (`FelixConfiguration`, `BGPConfiguration`), that are converted
 //! from Kubernetes' own objects (`Node`, `Profile`, `WorkloadEndpoint`, policies `knp.default.…`, which have other
 //! limits), or that nobody writes by hand (`ClusterInformation`, IPAM's).
 
@@ -59,7 +60,6 @@ fn is_checked(key: &Key, resource: &Resource) -> bool {
         | Resource::GlobalNetworkSet(_)
         | Resource::HostEndpoint(_)
         | Resource::IPPool(_)
-        | Resource::BGPConfiguration(_)
         | Resource::BGPFilter(_)
         | Resource::BGPPeer(_) => true,
         _ => false,
