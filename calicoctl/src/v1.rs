@@ -32,7 +32,7 @@ pub fn convert(value: &Value) -> Result<Resource, Vec<String>> {
         "bgppeer" => (Kind::BGPPeer, bgp_peer(read(value)?)),
         "hostendpoint" => (Kind::HostEndpoint, host_endpoint(read(value)?)),
         "ippool" => (Kind::IPPool, ip_pool(read(value)?)),
-        "node" => (Kind::Node, node(read(value)?)),
+        "node" => (Kind::Node, node(&read(value)?)),
         "policy" => (Kind::GlobalNetworkPolicy, policy(read(value)?)),
         "profile" => (Kind::Profile, profile(read(value)?)),
         "workloadendpoint" => (Kind::WorkloadEndpoint, workload_endpoint(read(value)?)),
@@ -228,7 +228,7 @@ struct OrchRef {
     orchestrator: String,
 }
 
-fn node(n: V1<NodeMetadata, NodeSpec>) -> Value {
+fn node(n: &V1<NodeMetadata, NodeSpec>) -> Value {
     json!({
         "metadata": { "name": name(&n.metadata.name) },
         "spec": { "bgp": n.spec.bgp, "orchRefs": n.spec.orch_refs },
@@ -450,6 +450,7 @@ fn capital(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::resource_file::parse_value;
+    use proptest::prelude::*;
 
     fn v3(text: &str) -> Value {
         let made = convert(&parse_value(text).unwrap()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
@@ -528,5 +529,16 @@ spec:
         let e = told("{apiVersion: v1, kind: policy, metadata: {name: x}, spec: {sel: all()}}");
         assert!(e.starts_with("spec.sel: unknown field; allowed: "), "{e}");
         assert!(!knows("Pod") && knows("IpPool"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_documents_never_panic(kind in "[a-zA-Z]{0,12}", text in "[ -~\n]{0,120}", key in "[a-z]{1,8}") {
+            for spec in [Value::String(text.clone()), parse_value(&text).unwrap_or_default(), json!({ key: text })] {
+                for kind in KINDS.iter().chain([&kind.as_str()]) {
+                    let _ = convert(&json!({ "apiVersion": VERSION, "kind": kind, "metadata": spec, "spec": spec }));
+                }
+            }
+        }
     }
 }

@@ -34,7 +34,7 @@ pub enum NodeCommand {
 
 The datastore must be etcd; on Kubernetes a DaemonSet runs calico-node. docker, podman or nerdctl is used, whichever is \
 found first; without any of them the program calico-node, from beside calicoctl or from the PATH.")]
-    Run(NodeRunArgs),
+    Run(Box<NodeRunArgs>),
     /// Show the node's BGP sessions
     #[command(after_help = "Examples:
   calicoctl node status")]

@@ -102,8 +102,9 @@ pub fn run(args: &NodeRunArgs, global: &Global) -> Result<()> {
     }
 }
 
-fn wrong(text: String) -> Error {
-    Error::Usage(format!("error executing command: {text}"))
+fn wrong(mut text: String) -> Error {
+    text.insert_str(0, "error executing command: ");
+    Error::Usage(text)
 }
 
 /// Everything that can be told without touching anything.
@@ -402,7 +403,7 @@ mod tests {
         match cli.command {
             crate::cli::Command::Node(crate::cli::NodeArgs {
                 command: crate::cli::NodeCommand::Run(args),
-            }) => args,
+            }) => *args,
             other => panic!("{other:?}"),
         }
     }
