@@ -49,7 +49,8 @@ impl<'a> Keeper<'a> {
             schedule: Schedule::new(settings.token_refresh),
             token: None,
             own_token: own_token(settings),
-            certificates: certificates(settings),
+            // Unknown: they may have changed since they were installed.
+            certificates: Vec::new(),
             complaints: BTreeMap::new(),
         }
     }
@@ -102,7 +103,8 @@ impl<'a> Keeper<'a> {
 
     fn copy_certificates(&mut self) -> Option<Result<()>> {
         let now = certificates(self.settings);
-        if now == self.certificates {
+        // Where none is mounted (here) there is nothing to say about those on the host.
+        if now == self.certificates || now.iter().all(Option::is_none) {
             return None;
         }
         let copied = assets::install(self.settings).map(|_| ());

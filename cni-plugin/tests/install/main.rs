@@ -36,12 +36,19 @@ fn everything_is_on_the_host_once_felix_is_ready() {
 fn an_init_container_ends_and_the_node_goes_on_where_it_stopped() {
     let (host, felix) = (Host::new(), Felix::start());
     felix.be_ready();
-    host.run(&[("SLEEP", "false")]).unwrap();
+    let secret = host.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("etcd-ca"), "one").unwrap();
+    let assets = secret.display().to_string();
+    host.run(&[("SLEEP", "false"), ("TLS_ASSETS_DIR", &assets)]).unwrap();
     assert!(host.configurations().is_empty(), "it does not wait for Felix, and does not publish either");
+    fs::write(secret.join("etcd-ca"), "two").unwrap();
     let places = cni_plugin::install::Places { host_net_dir: host.net(""), ..Default::default() };
     let port = felix.port();
-    let settings = cni_plugin::install::Settings::from_lookup(places, |n| {
-        (n == "FELIX_HEALTHPORT").then(|| port.clone())
+    let settings = cni_plugin::install::Settings::from_lookup(places, |n| match n {
+        "FELIX_HEALTHPORT" => Some(port.clone()),
+        "TLS_ASSETS_DIR" => Some(assets.clone()),
+        _ => None,
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -50,6 +57,8 @@ fn an_init_container_ends_and_the_node_goes_on_where_it_stopped() {
         let _ = tokio::time::timeout(Duration::from_secs(5), kept).await;
     });
     assert_eq!(host.configurations(), ["10-calico.conflist"]);
+    let copy = fs::read_to_string(host.net("calico-tls/etcd-ca")).unwrap();
+    assert_eq!(copy, "two", "what changed between the two is seen");
 }
 
 #[test]
