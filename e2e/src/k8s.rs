@@ -56,12 +56,14 @@ pub fn missing() -> Option<String> {
 }
 
 impl Cluster {
-    /// Uses the cluster that stands, or brings one up with the programs in `bin_dir`.
+    /// Uses the cluster that stands, or brings one up with the programs in `bin_dir`. In CI (`CI=true`) it is always a
+    /// new one: only then the programs under test are what runs.
     pub fn up(bin_dir: &Path) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/cluster");
         let stands = cache().join("run/etcd.pid").is_file();
         let mut cluster = Self { script, owned: false };
-        if stands && cluster.kubectl(&["get", "nodes"]).is_ok() {
+        let reuse = std::env::var("CI").as_deref() != Ok("true");
+        if stands && reuse && cluster.kubectl(&["get", "nodes"]).is_ok() {
             return Ok(cluster);
         }
         if stands {
