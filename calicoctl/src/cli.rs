@@ -114,7 +114,11 @@ pub enum Command {
 const EXAMPLE_APPLY: &str = "Examples:
   calicoctl apply -f policy.yaml
   calicoctl apply -R -f policies/
-  cat policy.yaml | calicoctl apply -f -";
+  cat policy.yaml | calicoctl apply -f -
+
+Besides the kinds of projectcalico.org/v3, files may hold NetworkPolicies and ClusterNetworkPolicies of Kubernetes and the \
+operator's Installation. On the Kubernetes datastore they are written as they are. On etcd a NetworkPolicy becomes \
+Calico's knp.default.NAME, an Installation its IPPools and MTU, and a ClusterNetworkPolicy is refused.";
 const EXAMPLE_CREATE: &str = "Examples:
   calicoctl create -f pool.yaml
   calicoctl create --skip-exists -f defaults/";
