@@ -58,11 +58,12 @@ impl World {
         ));
         let mut pods = Vec::new();
         for (i, name) in ["a", "b", "c"].iter().enumerate() {
-            let (pod, addr) = (format!("{ns}{name}"), format!("10.65.0.{}", i + 2));
+            let (pod, addr, mac) = (format!("{ns}{name}"), format!("10.65.0.{}", i + 2), i + 2);
             sh(&format!(
                 "ip netns add {pod} && ip -n {pod} link set lo up && \
                  ip link add cali{name} netns {ns} type veth peer name eth0 netns {pod} && \
                  ip -n {ns} link set cali{name} address ee:ee:ee:ee:ee:ee && ip -n {ns} link set cali{name} up && \
+                 ip -n {pod} link set eth0 address 02:00:00:00:00:{mac:02x} && \
                  ip -n {pod} addr add {addr}/32 dev eth0 && ip -n {pod} link set eth0 up && \
                  ip -n {pod} route add 169.254.1.1 dev eth0 && ip -n {pod} route add default via 169.254.1.1 dev eth0"
             ));
@@ -91,7 +92,7 @@ impl World {
     fn pod(&self, name: &str) {
         let addr = name.as_bytes()[0] - b'a' + 2;
         self.put(&format!("workloadendpoints/default/n1-k8s-{name}-eth0"), &format!(
-            r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"],"profiles":["open"],"interfaceName":"cali{name}","mac":"ee:ee:ee:ee:ee:ee"}}}}"#
+            r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
         ));
     }
 
@@ -264,13 +265,13 @@ fn status_and_counters_tell_what_holds() {
     let file = |name: &str| w.dir.path().join("endpoint-status").join(format!("k8s default%2F{name} eth0"));
     w.eventually("a file for each pod", || ["a", "b", "c"].iter().all(|n| file(n).exists()));
     let text = std::fs::read_to_string(file("b")).unwrap();
-    assert_eq!(text, r#"{"ifaceName":"calib","mac":"ee:ee:ee:ee:ee:ee","ipv4Nets":["10.65.0.3/32"]}"#);
+    assert_eq!(text, r#"{"ifaceName":"calib","mac":"02:00:00:00:00:03","ipv4Nets":["10.65.0.3/32"]}"#);
     let status = "/calico/felix/v2/no-region/host/n1";
     let get = |key: &str| w.exec(&format!("etcdctl get --print-value-only {status}{key}")).1;
     w.eventually("status in etcd", || get("/workload/k8s/default%2fb/endpoint/eth0") == "{\"status\":\"up\"}\n");
     w.eventually("Felix's own status", || get("/status").contains("\"uptime\":"));
     assert!(get("/last_reported_status").contains("\"first_update\":"));
-    assert!(w.exec("ip neigh show dev calib").1.contains("10.65.0.3 lladdr ee:ee:ee:ee:ee:ee PERMANENT"));
+    assert!(w.exec("ip neigh show dev calib").1.contains("10.65.0.3 lladdr 02:00:00:00:00:03 PERMANENT"));
 
     // An interface that goes down takes its file along.
     w.exec("ip link set calic down");

@@ -76,7 +76,10 @@ impl Cleaner {
         match self.sender.try_send(std::mem::take(&mut self.pending)) {
             Ok(()) => {}
             // The thread is busy: they go with the next ones, or with the next apply.
-            Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => self.pending = back,
+            Err(TrySendError::Full(back)) => self.pending = back,
+            Err(TrySendError::Disconnected(_)) => {
+                tracing::error!("connections of removed addresses stay: the thread that removes them has ended");
+            }
         }
     }
 }

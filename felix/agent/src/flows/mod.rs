@@ -8,9 +8,10 @@
 //!
 //! Always holds: a flow is judged by what stands in the kernel already, so its next packet meets the policy that denied
 //! it; a flow that policy allows keeps its entry; nothing is ever opened, since an entry that goes makes the next packet
-//! a new one. What cannot be judged here stays: flows of host endpoints, and those that connection tracking expected
-//! (data connections of FTP). A TCP connection whose answering side goes on sending and may open connections to the
-//! other by policy is such a new flow from there.
+//! a new one. The kernel is told to take no TCP connection up in its midst (`nf_conntrack_tcp_loose` 0): else the next
+//! packet of the answering side, which policy may well allow to open connections, would begin it anew the other way
+//! round. What cannot be judged here stays: flows of host endpoints, and those that connection tracking expected (data
+//! connections of FTP).
 
 pub mod judge;
 
@@ -24,12 +25,15 @@ use felix_dataplane::conntrack;
 use felix_dataplane::kernel::conntrack::NETLINK_NETFILTER;
 use felix_dataplane::kernel::netlink::Netlink;
 use felix_dataplane::kernel::route::{self, NETLINK_ROUTE};
+use felix_dataplane::kernel::sysctl::Sysctl;
 use felix_dataplane::rule::Family;
 use felix_message::Message;
 
 use crate::metrics::Metrics;
 use judge::World;
 
+/// Whether TCP connections are taken up in their midst.
+const LOOSE: &str = "net/netfilter/nf_conntrack_tcp_loose";
 /// Shortest time between two readings of all connections.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -52,6 +56,7 @@ impl Cutter {
     /// # Errors
     /// No socket or thread is to be had.
     pub fn start(metrics: Metrics) -> io::Result<Self> {
+        take_none_up();
         let sockets = (Netlink::open(NETLINK_NETFILTER)?, Netlink::open(NETLINK_ROUTE)?);
         // Not bounded by itself: the dataplane's own queue, which takes the same messages, is.
         let (sender, receiver) = channel();
@@ -96,6 +101,7 @@ fn run(receiver: &Receiver<Event>, (mut netfilter, mut routes): (Netlink, Netlin
         if !relevant || !world.in_sync() {
             continue;
         }
+        take_none_up();
         match cut(&mut netfilter, &mut routes, &world) {
             Ok(0) => {}
             Ok(n) => {
@@ -106,6 +112,13 @@ fn run(receiver: &Receiver<Event>, (mut netfilter, mut routes): (Netlink, Netlin
         }
         // Many changes in a row are one reading.
         std::thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// The setting is there only once the kernel tracks connections: looked at each time.
+fn take_none_up() {
+    if let Err(e) = Sysctl::default().ensure(LOOSE, "0") {
+        tracing::warn!(setting = LOOSE, error = %e, "TCP connections that are cut may come back");
     }
 }
 

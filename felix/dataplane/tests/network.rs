@@ -1,0 +1,307 @@
+//! Beyond policy: floating addresses, loop prevention, neighbours, connections of removed addresses, two workloads with
+//! one address, counters of rules. With real packets between namespaces.
+
+mod lab;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use felix_dataplane::Config;
+use felix_dataplane::config::ServiceLoopPrevention;
+use felix_dataplane::counters::{Count, Reader};
+use felix_dataplane::kernel::conntrack::{self, NETLINK_NETFILTER};
+use felix_dataplane::kernel::netlink::Netlink;
+use felix_dataplane::render::names::Direction;
+use felix_dataplane::rule::Family;
+use felix_dataplane::worker;
+use felix_message::{
+    Action, GlobalBgpConfig, Message, PortRange, Rule, WorkloadEndpoint,
+};
+use lab::probe::{Server, ping, tcp, udp};
+use lab::{Felix, Namespace, Pod, allow, deny, eventually, policy, profile, ready, run, tier};
+use libcalico_api::num_or_string::Protocol;
+
+const PORT: u16 = 8080;
+
+/// The pod's endpoint, changed.
+fn changed(pod: &Pod, change: impl FnOnce(&mut WorkloadEndpoint)) -> Message {
+    match pod.endpoint(vec![], &["open"]) {
+        Message::WorkloadEndpointUpdate(key, e) => {
+            let mut e = WorkloadEndpoint::clone(&e);
+            change(&mut e);
+            Message::WorkloadEndpointUpdate(key, Arc::new(e))
+        }
+        other => other,
+    }
+}
+
+fn start(config: Config, endpoints: Vec<Message>, host: &Namespace) -> Felix {
+    let felix = Felix::start(host, config);
+    let mut messages = vec![profile("open", vec![allow()], vec![allow()])];
+    messages.extend(endpoints);
+    messages.push(Message::InSync);
+    felix.apply(messages);
+    felix
+}
+
+fn floating(pod: &Pod) -> (Message, IpAddr, IpAddr) {
+    let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.77".parse().unwrap(), "2001:db8::77".parse().unwrap());
+    let message = changed(pod, |e| e.nat = vec![(pod.v4, v4), (pod.v6, v6)]);
+    (message, v4, v6)
+}
+
+#[test]
+fn a_floating_address_leads_to_the_workload_from_others_and_from_itself() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let (with, v4, v6) = floating(&b);
+    let felix = start(
+        Config { floating_ips: true, ..Config::default() },
+        vec![a.endpoint(vec![], &["open"]), with],
+        &host,
+    );
+    let _server = Server::start(&b.ns, PORT);
+    for to in [v4, v6] {
+        assert!(ping(&a.ns, to) && tcp(&a.ns, to, PORT) && udp(&a.ns, to, PORT), "{to}");
+        assert!(tcp(&b.ns, to, PORT), "the workload reaches itself by {to}");
+        assert!(tcp(&host, to, PORT), "so does the host");
+    }
+    // Policy sees the translated destination.
+    let mut web = Rule { protocol: Some(Protocol::Number(6)), ..Rule::default() };
+    web.dst.nets = vec![b.v4.into(), b.v6.into()];
+    web.dst.ports = vec![PortRange { first: PORT, last: PORT }];
+    let with_policy = changed(&b, |e| {
+        e.nat = vec![(b.v4, v4), (b.v6, v6)];
+        e.tiers = vec![tier(&["p"], &[])].into();
+    });
+    felix.apply(vec![policy("p", vec![web], vec![]), with_policy]);
+    assert!(tcp(&a.ns, v4, PORT) && tcp(&a.ns, v6, PORT) && !ping(&a.ns, v4));
+    felix.apply(vec![b.endpoint(vec![], &["open"])]);
+    assert!(!tcp(&a.ns, v4, PORT) && tcp(&a.ns, b.v4, PORT));
+}
+
+#[test]
+fn without_the_feature_a_floating_address_leads_nowhere() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let (with, v4, _) = floating(&b);
+    let _felix = start(Config::default(), vec![a.endpoint(vec![], &["open"]), with], &host);
+    assert!(!ping(&a.ns, v4) && ping(&a.ns, b.v4));
+}
+
+#[test]
+fn what_no_service_took_does_not_go_back_to_the_router() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let pod = Pod::new(&host, 2);
+    // A router that would send it back: it counts what it gets.
+    let router = Namespace::new();
+    run(&format!(
+        "ip link add r0 netns {h} type veth peer name eth0 netns {r} && \
+         ip -n {h} addr add 192.0.2.1/24 dev r0 && ip -n {h} addr add 2001:db8:2::1/64 dev r0 nodad && \
+         ip -n {h} link set r0 up && \
+         ip -n {r} addr add 192.0.2.2/24 dev eth0 && ip -n {r} addr add 2001:db8:2::2/64 dev eth0 nodad && \
+         ip -n {r} link set eth0 up && ip -n {r} route add default via 192.0.2.1 && \
+         ip -n {r} -6 route add default via 2001:db8:2::1 && \
+         ip -n {r} addr add 10.96.0.9/32 dev lo && ip -n {r} addr add fd00:96::9/128 dev lo && \
+         ip -n {h} route add 10.96.0.0/12 via 192.0.2.2 && ip -n {h} -6 route add fd00:96::/112 via 2001:db8:2::2",
+        h = host.0,
+        r = router.0
+    ));
+    let services: [IpAddr; 2] = ["10.96.0.9".parse().unwrap(), "fd00:96::9".parse().unwrap()];
+    let bgp = |cidrs: &[&str]| {
+        let nets = cidrs.iter().map(|c| c.parse().unwrap()).collect();
+        Message::GlobalBgpConfigUpdate(GlobalBgpConfig {
+            service_cluster_cidrs: nets,
+            ..GlobalBgpConfig::default()
+        })
+    };
+    for (prevention, passes) in [
+        (ServiceLoopPrevention::Drop, false),
+        (ServiceLoopPrevention::Reject, false),
+        (ServiceLoopPrevention::Disabled, true),
+    ] {
+        let felix = start(
+            Config { service_loop_prevention: prevention, ..Config::default() },
+            vec![pod.endpoint(vec![], &["open"])],
+            &host,
+        );
+        felix.apply(vec![bgp(&[])]);
+        assert!(services.iter().all(|s| ping(&pod.ns, *s)), "no networks are told of");
+        felix.apply(vec![bgp(&["10.96.0.0/12", "fd00:96::/112"])]);
+        for to in services {
+            assert_eq!(ping(&pod.ns, to), passes, "{prevention:?} {to}");
+        }
+        felix.stop();
+    }
+}
+
+#[test]
+fn a_workloads_hardware_address_is_known_for_good() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let mac = a.ns.must("cat /sys/class/net/eth0/address").trim().to_owned();
+    let with_mac = |pod: &Pod| changed(pod, |e| e.mac = Some(mac.clone()));
+    let felix = start(Config::default(), vec![with_mac(&a), b.endpoint(vec![], &["open"])], &host);
+    let shows = |what: &str| host.must("ip -4 neigh show nud permanent").contains(what);
+    let entry = format!("10.65.0.2 dev cali2pod lladdr {mac} PERMANENT");
+    assert!(shows(&entry));
+    assert!(ping(&a.ns, b.v4) && ping(&host, a.v4));
+    // The interface goes and comes back: so does the entry.
+    host.must("ip link set cali2pod down");
+    eventually("the entry is gone with the interface", || !shows(&entry));
+    host.must("ip link set cali2pod up");
+    eventually("the entry is back", || shows(&entry));
+    felix.apply(vec![Message::WorkloadEndpointRemove(a.key())]);
+    assert!(!shows("10.65.0.2"));
+}
+
+fn connections(host: &Namespace, addr: IpAddr) -> usize {
+    let read = host.inside(move || {
+        let mut socket = Netlink::open(NETLINK_NETFILTER).unwrap();
+        let mut n = 0;
+        conntrack::entries(&mut socket, Family::of(&addr), |e| n += usize::from(e.involves(&addr))).unwrap();
+        n
+    });
+    read.join().unwrap()
+}
+
+#[test]
+fn connections_of_an_address_go_with_its_workload() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b, c) = (Pod::new(&host, 2), Pod::new(&host, 3), Pod::new(&host, 4));
+    let all = [&a, &b, &c].map(|p| p.endpoint(vec![], &["open"]));
+    let felix = start(Config::default(), all.to_vec(), &host);
+    for to in [b.v4, b.v6, c.v4, c.v6] {
+        assert!(ping(&a.ns, to));
+        assert!(connections(&host, to) > 0);
+    }
+    felix.apply(vec![Message::WorkloadEndpointRemove(b.key())]);
+    for gone in [b.v4, b.v6] {
+        eventually("its connections are gone", || connections(&host, gone) == 0);
+    }
+    assert!(connections(&host, c.v4) > 0 && connections(&host, c.v6) > 0, "those of others stay");
+}
+
+#[test]
+fn of_two_workloads_with_one_address_the_smaller_name_has_it_whichever_came_first() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let shared = |p: &Pod| changed(p, |e| e.ipv4_nets = vec!["10.65.0.9/32".parse().unwrap()]);
+    let felix = start(Config::default(), vec![], &host);
+    let over = || host.must("ip route show 10.65.0.9");
+    felix.apply(vec![shared(&b)]);
+    assert!(over().contains("dev cali3pod"));
+    felix.apply(vec![shared(&a)]);
+    assert!(over().contains("dev cali2pod"), "default/cali2pod comes before default/cali3pod");
+    assert_eq!(over().lines().count(), 1);
+    felix.apply(vec![shared(&b)]);
+    assert!(over().contains("dev cali2pod"));
+    felix.apply(vec![Message::WorkloadEndpointRemove(a.key())]);
+    assert!(over().contains("dev cali3pod"), "the other takes over");
+    let again = start(Config::default(), vec![shared(&a), shared(&b)], &host);
+    assert!(over().contains("dev cali2pod"), "after a restart too");
+    drop((felix, again));
+}
+
+#[test]
+fn others_routes_on_a_workloads_interface_go_only_where_that_is_configured() {
+    if !ready() {
+        return;
+    }
+    for (remove, stays) in [(true, false), (false, true)] {
+        let host = Namespace::host();
+        let a = Pod::new(&host, 2);
+        let config = Config { remove_external_routes: remove, device_route_protocol: 80, ..Config::default() };
+        let felix = start(config, vec![a.endpoint(vec![], &["open"])], &host);
+        assert!(host.must("ip route show 10.65.0.2").contains("proto 80"), "the protocol is the configured one");
+        host.must("ip route add 10.65.9.9/32 dev cali2pod proto static");
+        host.must("ip route add 10.65.9.8/32 dev cali2pod proto 80");
+        // What stands on an interface that has just come is given time: by then nothing has asked for it.
+        std::thread::sleep(felix_dataplane::driver::route::GRACE + Duration::from_secs(2));
+        let routes = host.must("ip route");
+        assert_eq!(routes.contains("10.65.9.9"), stays, "{routes}");
+        assert!(!routes.contains("10.65.9.8"), "a stale one of ours goes either way: {routes}");
+        assert!(routes.contains("172.31.0.0/24") && routes.contains("default"), "others are left alone");
+        felix.stop();
+    }
+}
+
+#[test]
+fn counters_tell_how_often_each_rule_matched_and_survive_a_change_of_another_rule() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let _server = Server::start(&b.ns, PORT);
+    let (ready, started) = std::sync::mpsc::channel();
+    let thread = host.inside(move || {
+        let (handle, worker) = worker::new(Arc::new(Config::default())).unwrap();
+        let reader = Reader::new(worker.counted(), Config::default().marks).unwrap();
+        ready.send((handle, reader)).unwrap();
+        worker.run(|_| {});
+    });
+    let (handle, mut reader) = started.recv().unwrap();
+    let proto = |action, name: &str| Rule {
+        action,
+        protocol: Some(Protocol::Name(name.to_owned())),
+        ..Rule::default()
+    };
+    let rules = vec![
+        proto(Action::Deny, "UDP"),
+        Rule { action: Action::Log, ..proto(Action::Log, "TCP") },
+        proto(Action::Allow, "TCP"),
+        deny(),
+    ];
+    let say = |messages| handle.send(worker::Command::Messages(messages)).unwrap();
+    say(vec![
+        profile("open", vec![allow()], vec![allow()]),
+        policy("p", rules.clone(), vec![]),
+        a.endpoint(vec![], &["open"]),
+        b.endpoint(vec![tier(&["p"], &[])], &["open"]),
+        Message::InSync,
+    ]);
+    eventually("TCP passes", || tcp(&a.ns, b.v4, PORT));
+    let mut read = || -> Vec<(usize, &'static str, Count)> {
+        let all = reader.read().unwrap();
+        let own = all.into_iter().filter(|(r, _)| r.owner.namespace_and_name().1 == "p");
+        own.filter(|(r, _)| r.direction == Direction::Ingress).map(|(r, n)| (r.index, r.action, n)).collect()
+    };
+    read();
+    assert!(tcp(&a.ns, b.v4, PORT) && tcp(&a.ns, b.v6, PORT) && !udp(&a.ns, b.v4, PORT));
+    let counts = read();
+    let packets: Vec<_> = counts.iter().map(|(i, action, n)| (*i, *action, n.packets)).collect();
+    assert_eq!(packets, [(0, "deny", 1), (1, "log", 2), (2, "allow", 2), (3, "deny", 0)]);
+    assert!(counts[2].2.bytes >= 2 * 40);
+    assert!(read().iter().all(|(_, _, n)| n.packets == 0), "only what is new is told");
+    // A rule behind them changes: theirs go on counting.
+    let mut other = rules;
+    other[3] = proto(Action::Deny, "ICMP");
+    say(vec![policy("p", other, vec![])]);
+    assert!(tcp(&a.ns, b.v4, PORT));
+    eventually("the new policy is read", || read().iter().any(|(i, _, _)| *i == 3));
+    assert!(tcp(&a.ns, b.v4, PORT));
+    let counts = read();
+    assert_eq!(counts[2].2.packets, 1);
+    handle.send(worker::Command::Stop).unwrap();
+    thread.join().unwrap();
+}
