@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 /// A peer that says this does not know a field. The field's name follows.
 const UNKNOWN_FIELD: &str = "field in document is not recognized or is in the wrong location: ";
 
+/// Fields on which the peer's own validation falls over: it takes a pointer to a list for a list.
+const PEER_FALLS_OVER: [&str; 2] = ["bpfDSROptoutCIDRs", "bpfExcludeCIDRsFromNAT"];
+
 struct Peer {
     program: PathBuf,
     environment: Vec<(&'static str, String)>,
@@ -51,8 +54,8 @@ impl Peer {
         if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stdout) + &text(&out.stderr)) }
     }
 
-    /// Writes an object, without what the peer does not know. What it wrote, or nothing where it does not know the kind.
-    fn apply(&self, object: &Value, unknown: &mut BTreeSet<String>) -> Option<Value> {
+    /// Writes an object, without what the peer does not know. What it wrote, or nothing where it refuses all of it.
+    fn apply(&self, object: &Value, left_out: &mut BTreeSet<String>) -> Option<Value> {
         let mut object = object.clone();
         loop {
             let path = self.directory.path().join("object.json");
@@ -60,16 +63,18 @@ impl Peer {
             let Err(said) = self.run(&["apply", "-f", &path.display().to_string()]) else {
                 return Some(object);
             };
-            if let Some((_, rest)) = said.split_once(UNKNOWN_FIELD) {
-                let field = rest.split_whitespace().next().unwrap_or_default().to_owned();
-                remove(&mut object, &field);
-                assert!(unknown.insert(format!("{}.{field}", object["kind"])), "{said}");
-            } else if said.contains("Unknown resource type") || said.contains("unknown resource") {
-                unknown.insert(object["kind"].to_string());
+            let unknown = said.split_once(UNKNOWN_FIELD).and_then(|(_, rest)| rest.split_whitespace().next());
+            let field = unknown.map(str::to_owned).or_else(|| {
+                let there = PEER_FALLS_OVER.iter().find(|f| object["spec"].get(f).is_some());
+                there.filter(|_| said.contains("goroutine 1")).map(|f| (*f).to_owned())
+            });
+            let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+            let Some(field) = field else {
+                left_out.insert(format!("{kind}: {}", said.lines().take(6).collect::<Vec<_>>().join(" ")));
                 return None;
-            } else {
-                panic!("{object}: {said}");
-            }
+            };
+            remove(&mut object, &field);
+            assert!(left_out.insert(format!("{kind}.{field}")), "{said}");
         }
     }
 
@@ -129,11 +134,13 @@ fn json_of(resource: &Resource) -> Value {
 
 /// What the peer wrote is read whole, and written back as it was.
 async fn ours_reads_what_the_peer_wrote(peer: &Peer, store: &dyn Datastore, objects: &[Value]) -> Vec<Value> {
-    let mut unknown = BTreeSet::new();
-    let written: Vec<Value> = objects.iter().filter_map(|o| peer.apply(o, &mut unknown)).collect();
-    if !unknown.is_empty() {
-        eprintln!("not known to the peer: {unknown:?}");
+    let mut left_out = BTreeSet::new();
+    let written: Vec<Value> = objects.iter().filter_map(|o| peer.apply(o, &mut left_out)).collect();
+    for what in &left_out {
+        eprintln!("the peer does not take {what}");
     }
+    // A peer that takes little shows little.
+    assert!(written.len() * 5 >= objects.len() * 4, "{} of {} objects", written.len(), objects.len());
     let mut wrong = Vec::new();
     for object in &written {
         let theirs = without_identity(peer.get(object));

@@ -13,6 +13,8 @@ pub struct Proxy {
     silent: Arc<watch::Sender<bool>>,
     /// Bytes that may still come from the server.
     budget: Arc<AtomicU64>,
+    /// Bytes that came from the server so far.
+    passed: Arc<AtomicU64>,
     target: Arc<watch::Sender<u16>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -26,6 +28,8 @@ impl Proxy {
         let state = silent.clone();
         let budget = Arc::new(AtomicU64::new(u64::MAX));
         let left = budget.clone();
+        let passed = Arc::new(AtomicU64::new(0));
+        let counted = passed.clone();
         let target = Arc::new(watch::Sender::new(target));
         let to = target.clone();
         let task = tokio::spawn(async move {
@@ -37,11 +41,12 @@ impl Proxy {
                 let mut moved = to.subscribe();
                 moved.mark_unchanged();
                 let (silent_in, silent_out) = (state.subscribe(), state.subscribe());
-                let (left, state) = (left.clone(), state.clone());
+                let (left, state, counted) = (left.clone(), state.clone(), counted.clone());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = pump(cr, sw, silent_in, |_| {}) => {}
                         () = pump(sr, cw, silent_out, |n| {
+                            counted.fetch_add(n, Ordering::Relaxed);
                             let spent = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| {
                                 if l == u64::MAX { None } else { Some(l.saturating_sub(n)) }
                             });
@@ -54,7 +59,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, silent, budget, target, task }
+        Self { port, silent, budget, passed, target, task }
     }
 
     #[must_use]
@@ -81,6 +86,12 @@ impl Proxy {
     /// Goes silent by itself after so many more bytes of the server: in the middle of an answer.
     pub fn set_silent_after(&self, bytes: u64) {
         self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that came from the server so far.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Returns when the proxy is silent.

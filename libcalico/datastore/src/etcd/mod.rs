@@ -3,7 +3,7 @@
 //! In come calls of [`Datastore`], out go etcd v3 requests. Always holds: nothing is dialled before the first call;
 //! every call ends within the dialling and request timeouts of its endpoints; a write is sent to a second endpoint only
 //! when the first was never reached, so it cannot happen twice. Left out: retrying after a conflict or an outage, which
-//! is the caller's decision.
+//! is the caller's decision; leases, because upstream's clients can write with one and give one to nothing.
 
 mod batch;
 mod connection;
@@ -21,8 +21,11 @@ use crate::codec::{self, MalformedLog};
 use crate::config::EtcdConfig;
 use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, WatchEvent, Write};
 
-/// Objects read in one request. etcd answers a page of this size well below its message limit.
+/// Objects read in the first request of a listing. etcd answers a page of this size well below its message limit.
 const PAGE: i64 = 1000;
+/// Objects read in one request at most; each page is twice as large as the one before. For every page etcd counts all that
+/// is left, so that many small pages of a large scope take long.
+const LARGEST_PAGE: i64 = 8000;
 
 /// A listing whose revision is compacted while it is read starts again, so often; the last time in one answer.
 const LIST_ATTEMPTS: usize = 3;
@@ -68,7 +71,7 @@ impl EtcdDatastore {
         }
     }
 
-    async fn list_at_one_revision(&self, scope: &Scope, page: i64) -> Result<Listing> {
+    async fn list_at_one_revision(&self, scope: &Scope, mut page: i64) -> Result<Listing> {
         let prefix = scope.prefix();
         let end = prefix_end(&prefix);
         let mut start = prefix.clone().into_bytes();
@@ -106,6 +109,7 @@ impl EtcdDatastore {
                 Some(last) if response.more() => {
                     start = last.key().to_vec();
                     start.push(0);
+                    page = (page * 2).min(LARGEST_PAGE);
                 }
                 _ => return Ok(Listing { items, revision: revision(at) }),
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Key, Scope ──▶ place ──▶ path ──▶ client ──▶ API server
-//!  KeyValue   ◀── place ◀── JSON ◀──────┘ (pages of 500, watches with bookmarks)
+//!  KeyValue   ◀── place ◀── JSON ◀──────┘ (growing pages, watches with bookmarks)
 //! ```
 //!
 //! In come calls of [`Datastore`], out go requests to the API server. Always holds: an object's revision is its
@@ -39,8 +39,11 @@ use self::place::{Collection, Head, HeadMeta, Meaning, Place};
 use crate::codec::{self, MalformedLog};
 use crate::{Datastore, DatastoreError, Found, Listing, Read, Result, Scope, WatchEvent, Write};
 
-/// Objects read in one request, as Kubernetes' own clients read them.
-const PAGE: usize = 500;
+/// Objects read in the first request of a listing, as Kubernetes' own clients read them.
+const FIRST_PAGE: usize = 500;
+/// Objects read in one request at most; each page is twice as large as the one before. For every page the server's etcd
+/// counts all that is left, so that many small pages of a large collection take long.
+const LARGEST_PAGE: usize = 4000;
 /// A listing whose revision is forgotten while it is read starts again, so often; the last time in one answer.
 const LIST_ATTEMPTS: usize = 3;
 /// A write without a stated revision is repeated after a conflict, so often.
@@ -162,10 +165,10 @@ impl KubernetesDatastore {
         items: &mut Vec<KeyValue>,
     ) -> Result<String, ApiError> {
         let path = collection.path();
-        let mut token = String::new();
+        let (mut token, mut limit) = (String::new(), FIRST_PAGE);
         loop {
             let mut query = Vec::new();
-            query.extend(how.paged.then(|| format!("limit={PAGE}")));
+            query.extend(how.paged.then(|| format!("limit={limit}")));
             query.extend(how.labels.map(|l| format!("labelSelector={}", escape(l))));
             query.extend((!token.is_empty()).then(|| format!("continue={}", escape(&token))));
             let page_path =
@@ -184,6 +187,7 @@ impl KubernetesDatastore {
                     Meaning::Value(_) | Meaning::Absent(_) | Meaning::Nothing => {}
                 }
             }
+            limit = (limit * 2).min(LARGEST_PAGE);
             token = page.metadata.token;
             if token.is_empty() {
                 return Ok(page.metadata.resource_version);

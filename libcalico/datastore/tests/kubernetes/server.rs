@@ -64,8 +64,8 @@ impl Backend for ApiServer {
         self.0.port()
     }
 
-    fn page(&self) -> usize {
-        500
+    fn three_pages(&self) -> usize {
+        1_520
     }
 
     fn kill(&mut self) {

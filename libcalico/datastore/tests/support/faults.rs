@@ -86,9 +86,9 @@ async fn a_forgotten_revision_is_told(server: &mut dyn Backend) {
     }
 }
 
-/// Objects for more than two pages, of the first generation.
+/// Objects for three pages, of the first generation.
 async fn fill(server: &dyn Backend) -> Vec<String> {
-    let names: Vec<String> = (0..2 * server.page() + 20).map(|i| format!("g{i:05}")).collect();
+    let names: Vec<String> = (0..server.three_pages()).map(|i| format!("g{i:05}")).collect();
     let store = server.store();
     futures::stream::iter(&names)
         .for_each_concurrent(AT_ONCE, |name| async {
@@ -112,9 +112,11 @@ async fn a_listing_that_is_compacted_halfway_is_whole(server: &mut dyn Backend, 
     let proxy = Proxy::start(server.port()).await;
     let store = server.store_at(proxy.port());
     store.get(&key("g00000")).await.unwrap();
-    // An object has about 300 bytes at least: this is within the second page, or early in it.
-    proxy.set_silent_after(300 * server.page() as u64);
+    // Half of what came with a whole listing: within the second page, which is twice as large as the first.
     let direct = server.store();
+    let list = store.list(&scope()).await.unwrap();
+    assert_eq!(list.items.len(), count);
+    proxy.set_silent_after(proxy.passed() / 2);
     let (list, ()) = tokio::join!(async { store.list(&scope()).await }, async {
         proxy.silence().await;
         let mut now = direct.apply(&key("g00000"), generation("g00000", 0)).await.unwrap().revision;

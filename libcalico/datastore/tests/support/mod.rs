@@ -22,8 +22,8 @@ pub trait Backend {
 
     fn port(&self) -> u16;
 
-    /// Objects in a page of a listing.
-    fn page(&self) -> usize;
+    /// So many objects that a listing has three pages.
+    fn three_pages(&self) -> usize;
 
     /// SIGKILL.
     fn kill(&mut self);
@@ -53,8 +53,8 @@ impl Backend for RealEtcd {
         self.port()
     }
 
-    fn page(&self) -> usize {
-        1000
+    fn three_pages(&self) -> usize {
+        3_020
     }
 
     fn kill(&mut self) {
