@@ -46,7 +46,11 @@ impl Node {
         let mut graph = CalcGraph::new(CalcConfig { hostname: NODE.to_owned(), ..CalcConfig::default() });
         let mut stored = BTreeMap::new();
         for (key, value) in FelixConverter.builtin() {
-            graph.on_update(Update { key: key.clone(), value: Some(value.clone()), revision: Revision::default() });
+            graph.on_update(Update {
+                key: key.clone(),
+                value: Some(value.clone()),
+                revision: Revision::default(),
+            });
             stored.insert(key, value);
         }
         graph.on_status(SyncStatus::InSync);

@@ -45,8 +45,7 @@ impl Machines {
              ip -6 route add fd00:65::/64 via fd00:31::1",
         );
         let pods: Vec<Pod> = (0..PODS).map(|n| Pod::new(&host, u8::try_from(n).unwrap() + 2)).collect();
-        let mut machines =
-            Self { answering: Vec::new(), pods, outside, host, port: Cell::new(20_000) };
+        let mut machines = Self { answering: Vec::new(), pods, outside, host, port: Cell::new(20_000) };
         let answering = End::all().map(|e| Answering::start(machines.namespace(e))).collect();
         machines.answering = answering;
         machines
@@ -104,7 +103,9 @@ impl Answering {
         let thread = ns.inside(move || {
             let sockets: Vec<Socket> = [true, false]
                 .into_iter()
-                .flat_map(|v4| PORTS.into_iter().flat_map(move |p| [Type::STREAM, Type::DGRAM].map(|t| open(v4, t, p))))
+                .flat_map(|v4| {
+                    PORTS.into_iter().flat_map(move |p| [Type::STREAM, Type::DGRAM].map(|t| open(v4, t, p)))
+                })
                 .collect();
             for s in sockets.iter().filter(|s| s.r#type().ok() == Some(Type::STREAM)) {
                 s.listen(256).expect("listen");
@@ -145,7 +146,8 @@ fn open(v4: bool, kind: Type, port: u16) -> Socket {
 
 /// Waits a little and answers what came. A connection is answered by the kernel already.
 fn answer(sockets: &[Socket]) {
-    let mut polled: Vec<PollFd<'_>> = sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+    let mut polled: Vec<PollFd<'_>> =
+        sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
     let _ = poll(&mut polled, PollTimeout::from(100u8));
     for socket in sockets {
         if socket.r#type().ok() == Some(Type::STREAM) {
@@ -260,7 +262,8 @@ fn finished(sent: &Sent) -> Option<bool> {
         Ok(n) => {
             let message = if buf[0] >> 4 == 4 { buf.get(20..n) } else { buf.get(..n) };
             let reply = message.is_some_and(|m| {
-                matches!(m.first(), Some(0 | 129)) && m.get(4..6) == sent.echo.map(u16::to_be_bytes).as_ref().map(|b| &b[..])
+                matches!(m.first(), Some(0 | 129))
+                    && m.get(4..6) == sent.echo.map(u16::to_be_bytes).as_ref().map(|b| &b[..])
             });
             reply.then_some(true)
         }
