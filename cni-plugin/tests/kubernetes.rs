@@ -152,6 +152,9 @@ fn del_works_when_pod_or_namespace_are_gone(m: &KubeMachine) {
     m.delete("/api/v1/namespaces/default/pods/gone");
     drop(pod);
     m.call_without_ns("DEL", &conf, "c1", "gone").success();
+    // Nothing names the interface any more: the kernel removes it with the namespace, in its own time.
+    let dissolved = || m.interfaces().is_empty();
+    libcalico_testing::within(Duration::from_secs(20), "the kernel dissolves the namespace", dissolved);
     m.assert_clean();
     m.call_without_ns("DEL", &conf, "never-seen", "nobody").success();
     // The pod was made anew under its name: its addresses are not the old one's to give back.

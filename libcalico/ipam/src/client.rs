@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libcalico_datastore::{Datastore, DatastoreError, Found, Read, Write};
 use libcalico_model::ipam::AllocationBlock;
@@ -30,6 +30,8 @@ use crate::snapshot::{Need, Snapshot, Stored};
 
 /// Conflicts after which a request gives up. Upstream's number.
 const MAX_CONFLICTS: usize = 100;
+/// Longest pause after a conflict.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Steps without a conflict after which a request gives up: more than any datastore state needs.
 const MAX_STEPS: usize = 10_000;
 
@@ -402,10 +404,18 @@ fn handle_of(found: Option<Found>) -> Option<Stored<libcalico_model::ipam::Handl
 }
 
 /// Counts conflicts and waits between them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Retries {
     pub(crate) conflicts: usize,
     last: String,
+    /// When the present attempt began.
+    began: Instant,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { conflicts: 0, last: String::new(), began: Instant::now() }
+    }
 }
 
 impl Retries {
@@ -438,10 +448,15 @@ impl Retries {
             return Err(self.given_up());
         }
         debug!(%key, conflicts = self.conflicts, "another writer was faster, starting over");
-        // Full jitter: waiting hosts spread over the span instead of meeting again. At most 64 ms.
-        let span = 1u64 << self.conflicts.min(6);
-        let micros = random() % (span * 1000);
+        // Of those that write one block, one is served in the time that an attempt takes. Who has lost so many times
+        // knows of so many others, and spreads itself over their time: a fixed pause would be too long on a quick
+        // datastore and, on a slow one, let all of them meet again.
+        let times = u32::try_from(self.conflicts).unwrap_or(u32::MAX);
+        let floor = Duration::from_millis(1 << self.conflicts.min(4));
+        let span = self.began.elapsed().saturating_mul(times).clamp(floor, LONGEST_PAUSE);
+        let micros = random() % u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
         tokio::time::sleep(Duration::from_micros(micros)).await;
+        self.began = Instant::now();
         Ok(())
     }
 
