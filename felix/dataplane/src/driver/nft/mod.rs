@@ -5,7 +5,10 @@
 //! back before the next try; what stands in our table and is not desired goes. Ours is a table by its name, a rule by
 //! the tag in its comment.
 //!
-//! Order within a transaction: sets, chains, rules, dispatch; then what is gone, the other way round.
+//! Order within a transaction: sets, chains, rules, dispatch; then what is gone, the other way round. Sets that are new
+//! go before it in a transaction of their own: the kernel (6.18) lets a rule look into a new set of intervals a moment
+//! before the members are there, though both come in one transaction. Nothing refers to them yet, so that nothing is
+//! half done in between.
 
 mod plan;
 
@@ -138,6 +141,7 @@ impl NftDriver {
             self.read_back()?;
         }
         let mut batch = Batch::new(TABLE, &mut self.socket);
+        let mut sets = Batch::new(TABLE, &mut self.socket);
         let mut updates = Vec::new();
         let nothing = Known::default();
         for family in Family::BOTH {
@@ -153,6 +157,8 @@ impl NftDriver {
                 nothing: &nothing,
                 tables,
                 batch: &mut batch,
+                new_sets: &mut sets,
+                rebuilding: false,
                 socket: &mut self.socket,
                 updates: plan::Updates::default(),
                 wanted_sets: HashMap::new(),
@@ -164,8 +170,11 @@ impl NftDriver {
             }
             updates.push(plan.updates);
         }
-        let written = Written { operations: batch.operations(), bytes: batch.bytes(), resynced, again: None };
-        batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+        let operations = sets.operations() + batch.operations();
+        let written = Written { operations, bytes: sets.bytes() + batch.bytes(), resynced, again: None };
+        for transaction in [sets, batch] {
+            transaction.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+        }
         for (known, update) in self.known.iter_mut().zip(updates) {
             update.into(known);
         }

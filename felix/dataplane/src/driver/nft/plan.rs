@@ -69,6 +69,10 @@ pub struct Plan<'a> {
     pub(super) nothing: &'a Known,
     pub(super) tables: &'a DesiredTables,
     pub(super) batch: &'a mut Batch,
+    /// Sets that no rule refers to yet: committed first.
+    pub(super) new_sets: &'a mut Batch,
+    /// The table goes and comes in one transaction: nothing can be done before it.
+    pub(super) rebuilding: bool,
     pub(super) socket: &'a mut Netlink,
     pub(super) updates: Updates,
     /// Types of all sets and maps that are wanted, by name; filled where everything is compared.
@@ -83,6 +87,11 @@ struct Rules {
 impl Plan<'_> {
     fn nft(&self) -> NftFamily {
         self.family.into()
+    }
+
+    /// Where new sets go.
+    fn early(&mut self) -> &mut Batch {
+        if self.rebuilding { self.batch } else { self.new_sets }
     }
 
     /// Removes the whole table: the family is switched off.
@@ -104,6 +113,7 @@ impl Plan<'_> {
                 "table has another shape than ours; made anew at once"
             );
             self.delete_table();
+            self.rebuilding = true;
             self.known = self.nothing;
             return self.build_parts(Some(MemberChanges::new()), true);
         }
@@ -141,7 +151,8 @@ impl Plan<'_> {
 
     fn build_parts(&mut self, members: Option<MemberChanges>, table: bool) -> Result<(), TableError> {
         if table {
-            self.batch.add_table(self.nft());
+            let nft = self.nft();
+            self.early().add_table(nft);
         }
         let all = members.is_some();
         let gone_sets = self.sets(members);
@@ -183,8 +194,9 @@ impl Plan<'_> {
             match (self.tables.sets().get(name), known) {
                 (Some(set), false) => {
                     let (kind, members) = (set_type(set.kind()), set.effective());
-                    self.batch.add_set(self.nft(), &text, kind);
-                    self.batch.members(self.nft(), &text, kind, true, &members);
+                    let nft = self.nft();
+                    self.early().add_set(nft, &text, kind);
+                    self.early().members(nft, &text, kind, true, &members);
                     self.updates.sets.push((text, Some(kind)));
                 }
                 (Some(_), true) if !all => self.refill(name, &text),
