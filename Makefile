@@ -30,7 +30,7 @@ e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
 	$(CARGO) build --workspace
 	$(CARGO) test --package e2e --no-fail-fast -- --test-threads=1
 
-k8s: deps ## Kubernetes, etcd, containerd and images for e2e-k8s: built once, outside the clone (Go 1.24 or newer)
+k8s: deps ## Kubernetes, etcd, containerd and images for tests: built once, outside the clone
 	e2e/k8s/build
 
 e2e-k8s: k8s ## a real Kubernetes cluster: all checks and the official suites; a failure leaves it up to look at (root)
@@ -42,7 +42,7 @@ e2e-k8s: k8s ## a real Kubernetes cluster: all checks and the official suites; a
 	e2e/k8s/cluster suite signet
 	e2e/k8s/cluster down
 
-test: check unit e2e ## everything above: what CI runs
+test: check k8s unit e2e ## check, k8s, unit and e2e: what CI runs
 
 demo: build ## a three-machine cluster: up, quickstart, what calicoctl shows, down (root)
 	$(CARGO) run --release --quiet --package e2e --bin lab -- demo

@@ -19,3 +19,16 @@ K() { incp "$BIN/kubectl" --kubeconfig "$PKI/admin.conf" "$@"; }
 nodepid() { pgrep -P "$(cat "$RUN/$1.pid")"; }
 # Never a Go program with "nsenter -p -F": without a fork it stays outside the PID namespace and cannot make threads.
 onnode() { local n=$1; shift; nsenter -t "$(nodepid $n)" -m -n -p -u -C -- env PATH=$CALICO:$BIN:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+# Go 1.24 or newer: the machine's own, or the one that comes as a module, which any older go can fetch.
+find_go() {
+  command -v go >/dev/null || die "needs Go: apt-get install golang-go"
+  local minor dir; minor=$(go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+  [ "${minor:-0}" -lt 21 ] || return 0   # from 1.21 on go fetches what a go.mod asks for
+  if [ ! -x "$K8S/go/bin/go" ]; then
+    dir=$(go mod download -json "golang.org/toolchain@v0.0.1-go1.25.5.linux-$(go env GOARCH)" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    rm -rf "$K8S/go"; cp -r "$dir" "$K8S/go"; chmod -R u+w "$K8S/go"
+    # a module's files come without the right to run them
+    chmod +x "$K8S"/go/bin/* "$K8S"/go/pkg/tool/*/*
+  fi
+  export PATH=$K8S/go/bin:$PATH
+}

@@ -5,6 +5,7 @@
 # suite's own sources so that no registry is named here.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"; cd "$K8S"; mkdir -p images
+find_go
 SRC=$(cd "$SCRIPTS/tools" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
 (cd "$SCRIPTS/tools" && CGO_ENABLED=0 go run ./imagenames) > images/names
 ref() { awk -v n=$1 '$1==n{print $2}' images/names; }
