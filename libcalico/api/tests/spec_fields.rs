@@ -219,7 +219,10 @@ fn compare<S: DeserializeOwned>(kind: &str) {
     let cut: Vec<String> =
         expected.iter().filter(|(_, what)| *what == "object").map(|(path, _)| format!("{path}.")).collect();
     for path in ours.keys() {
-        if OURS.contains(&(kind, path)) || expected.contains_key(path) || cut.iter().any(|c| path.starts_with(c)) {
+        if OURS.contains(&(kind, path))
+            || expected.contains_key(path)
+            || cut.iter().any(|c| path.starts_with(c))
+        {
             continue;
         }
         wrong.push(format!("{path}: upstream has no such field"));
