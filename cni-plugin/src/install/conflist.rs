@@ -84,7 +84,11 @@ pub fn publish(settings: &Settings) -> Result<bool> {
         let to = settings.places.host_net_dir.join(name);
         // First the stamp: a configuration that stands is never older than it.
         stamp(settings, &boot_id())?;
-        files::rename(from, &to)?;
+        // Not moved out of the stage: containerd looks at its directory when something in it is written or renamed, and
+        // a file that is moved in from elsewhere is neither. It would not be seen before the next change there.
+        let text = fs::read(from).map_err(at(from))?;
+        files::write(&to, &text, 0o600)?;
+        files::remove(from)?;
         tracing::info!(file = %to.display(), "Felix is ready: the runtime has the configuration");
     }
     Ok(!staged.is_empty())

@@ -54,12 +54,6 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// Moves a file within a file system, so that it survives a crash.
-pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(at(to))?;
-    sync_dir(to)
-}
-
 /// Makes a directory with those above it.
 pub fn make_dir(path: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(path)
