@@ -41,6 +41,9 @@ e2e-k8s: k8s ## a real Kubernetes cluster: all checks and the official suites; a
 	e2e/k8s/cluster suite netpol
 	e2e/k8s/cluster suite signet
 	e2e/k8s/cluster down
+	MODE=pods e2e/k8s/cluster up
+	$(CARGO) test --package e2e --test k8s
+	e2e/k8s/cluster down
 
 test: check k8s unit e2e ## check, k8s, unit and e2e: what CI runs
 
