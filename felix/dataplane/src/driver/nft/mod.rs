@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use felix_message::{IpSetKind, IpSetMember};
 
@@ -28,6 +29,8 @@ use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, 
 use crate::render::names;
 use crate::rule::Family;
 
+/// Longest time that a packet is on its way through the rules.
+const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// Name of our tables.
 pub const TABLE: &str = "calico";
 
@@ -249,19 +252,32 @@ impl TableDriver for NftDriver {
     }
 
     fn remove(&mut self) -> Result<bool, TableError> {
-        let mut batch = Batch::new(TABLE, &mut self.socket);
+        // First no packet enters it any more: one on its way through would find the dispatch maps empty.
+        let mut enter = Batch::new(TABLE, &mut self.socket);
+        let mut rest = Batch::new(TABLE, &mut self.socket);
         for family in Family::BOTH {
-            let chains = read::chain_names(&mut self.socket, family.into())
+            let nft = NftFamily::from(family);
+            let chains = read::chain_names(&mut self.socket, nft)
                 .map_err(|e| TableError(format!("cannot list chains: {e}")))?;
-            if chains.iter().any(|c| c.table == TABLE) {
-                tracing::info!(family = family.version(), "nftables' table is removed");
-                batch.delete_table(family.into());
+            let ours: Vec<_> = chains.into_iter().filter(|c| c.table == TABLE).collect();
+            if ours.is_empty() {
+                continue;
             }
+            tracing::info!(family = family.version(), "nftables' table is removed");
+            for chain in ours.iter().filter(|c| c.base) {
+                let name: Arc<str> = chain.name.as_str().into();
+                enter.flush_chain(nft, &name);
+                enter.delete_chain(nft, &name);
+            }
+            rest.delete_table(nft);
         }
         self.resync = true;
-        if batch.operations() > 0 {
-            batch.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+        let refused = |e: TransactionError| TableError(e.to_string());
+        if enter.operations() > 0 {
+            enter.commit(&mut self.socket).map_err(refused)?;
+            std::thread::sleep(ON_ITS_WAY);
         }
+        rest.commit(&mut self.socket).map_err(refused)?;
         Ok(true)
     }
 }

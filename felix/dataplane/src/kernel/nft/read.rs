@@ -112,6 +112,8 @@ fn chains(
 pub struct AnyChain {
     pub table: String,
     pub name: String,
+    /// The kernel enters it.
+    pub base: bool,
     /// What no rule decided is dropped.
     pub drops: bool,
 }
@@ -130,7 +132,13 @@ pub fn chain_names(socket: &mut Netlink, family: NftFamily) -> io::Result<Vec<An
             let (table, name) = (find(&attrs, 1).and_then(text), find(&attrs, 3).and_then(text));
             if let (Some(table), Some(name)) = (table, name) {
                 let drops = find(&attrs, 5).and_then(be32) == Some(0);
-                out.borrow_mut().push(AnyChain { table: table.to_owned(), name: name.to_owned(), drops });
+                let base = find(&attrs, 4).is_some();
+                out.borrow_mut().push(AnyChain {
+                    table: table.to_owned(),
+                    name: name.to_owned(),
+                    base,
+                    drops,
+                });
             }
         },
     ))?;
