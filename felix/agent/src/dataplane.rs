@@ -35,9 +35,7 @@ const COUNTERS: Duration = Duration::from_secs(15);
 pub struct Arrivals(Arc<Mutex<(HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)>>);
 
 impl Arrivals {
-    fn lock(
-        &self,
-    ) -> MutexGuard<'_, (HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)> {
+    fn lock(&self) -> MutexGuard<'_, (HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

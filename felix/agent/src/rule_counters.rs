@@ -34,7 +34,10 @@ impl RuleCounters {
         };
         Ok(Self {
             packets: desc("felix_policy_rule_packets_total", "Packets that matched a rule of a policy.")?,
-            bytes: desc("felix_policy_rule_bytes_total", "Bytes of packets that matched a rule of a policy.")?,
+            bytes: desc(
+                "felix_policy_rule_bytes_total",
+                "Bytes of packets that matched a rule of a policy.",
+            )?,
             counts: Arc::default(),
         })
     }

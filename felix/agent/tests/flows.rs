@@ -182,10 +182,7 @@ impl Drop for World {
     }
 }
 
-fn inside<T: Send + 'static>(
-    ns: &str,
-    f: impl FnOnce() -> T + Send + 'static,
-) -> std::thread::JoinHandle<T> {
+fn inside<T: Send + 'static>(ns: &str, f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
     let file = std::fs::File::open(format!("/var/run/netns/{ns}")).unwrap();
     std::thread::spawn(move || {
         setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
@@ -268,7 +265,9 @@ fn status_and_counters_tell_what_holds() {
     assert_eq!(text, r#"{"ifaceName":"calib","mac":"02:00:00:00:00:03","ipv4Nets":["10.65.0.3/32"]}"#);
     let status = "/calico/felix/v2/no-region/host/n1";
     let get = |key: &str| w.exec(&format!("etcdctl get --print-value-only {status}{key}")).1;
-    w.eventually("status in etcd", || get("/workload/k8s/default%2fb/endpoint/eth0") == "{\"status\":\"up\"}\n");
+    w.eventually("status in etcd", || {
+        get("/workload/k8s/default%2fb/endpoint/eth0") == "{\"status\":\"up\"}\n"
+    });
     w.eventually("Felix's own status", || get("/status").contains("\"uptime\":"));
     assert!(get("/last_reported_status").contains("\"first_update\":"));
     assert!(w.exec("ip neigh show dev calib").1.contains("10.65.0.3 lladdr 02:00:00:00:00:03 PERMANENT"));
@@ -276,7 +275,9 @@ fn status_and_counters_tell_what_holds() {
     // An interface that goes down takes its file along.
     w.exec("ip link set calic down");
     w.eventually("the pod is down", || !file("c").exists());
-    w.eventually("and told so", || get("/workload/k8s/default%2fc/endpoint/eth0") == "{\"status\":\"down\"}\n");
+    w.eventually("and told so", || {
+        get("/workload/k8s/default%2fc/endpoint/eth0") == "{\"status\":\"down\"}\n"
+    });
     w.exec("ip link set calic up");
     w.eventually("the pod is up", || file("c").exists());
 

@@ -172,7 +172,6 @@ impl Dataplane {
     }
 
     /// Sockets to poll: when one is readable, call [`Self::on_kernel_events`].
-    #[must_use]
     pub fn monitors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.tables.monitor().into_iter().chain([self.route_monitor.as_fd()])
     }

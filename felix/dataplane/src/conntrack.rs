@@ -78,7 +78,9 @@ impl Cleaner {
             // The thread is busy: they go with the next ones, or with the next apply.
             Err(TrySendError::Full(back)) => self.pending = back,
             Err(TrySendError::Disconnected(_)) => {
-                tracing::error!("connections of removed addresses stay: the thread that removes them has ended");
+                tracing::error!(
+                    "connections of removed addresses stay: the thread that removes them has ended"
+                );
             }
         }
     }

@@ -170,7 +170,7 @@ impl Reader {
             })?;
             for ((table, name), counters) in chains {
                 let Some(entry) = entries.get(&name) else { continue };
-                self.chain(family, ChainId::new(table, name), entry, &counters, &mut last, &mut out);
+                self.chain(family, &ChainId::new(table, name), entry, &counters, &mut last, &mut out);
             }
         }
         self.last = last;
@@ -180,7 +180,7 @@ impl Reader {
     fn chain(
         &mut self,
         family: Family,
-        id: ChainId,
+        id: &ChainId,
         entry: &Arc<Entry>,
         counters: &[RuleCounter],
         last: &mut HashMap<(Family, u64), (Tag, Count)>,
@@ -188,7 +188,7 @@ impl Reader {
     ) {
         let key = (family, id.table, id.name.clone());
         let marks = &self.marks;
-        let expected = self.expected.entry(key).or_insert_with(|| expect(family, &id, entry, marks));
+        let expected = self.expected.entry(key).or_insert_with(|| expect(family, id, entry, marks));
         if !counters.iter().map(|c| c.tag).eq(expected.tags.iter().map(|t| Some(*t))) {
             // Being replaced: what is known of its rules stays for the next time.
             for c in counters {

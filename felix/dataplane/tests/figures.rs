@@ -76,6 +76,15 @@ fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
     (times[times.len() / 2], times[times.len() * 99 / 100])
 }
 
+/// Processor time of this process so far, its own and the kernel's: says something on a busy machine too.
+fn cpu() -> Option<(Duration, Duration)> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike as _;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let time = |t: nix::sys::time::TimeVal| Duration::from_micros(t.num_microseconds().cast_unsigned());
+    Some((time(usage.user_time()), time(usage.system_time())))
+}
+
 fn line(what: &str, took: Duration) {
     println!("{what:<60} {took:>10.1?}");
 }
@@ -92,12 +101,18 @@ fn figures() {
     let operations = felix.apply(world());
     line(&format!("netlink: program_{ENDPOINTS}_endpoints ({operations} operations)"), begin.elapsed());
 
+    let before = cpu();
     let times = (0..100_u16).map(|i| {
         let begin = Instant::now();
         felix.apply(vec![one_policy(u32::from(i), 90)]);
         begin.elapsed()
     });
     let (p50, p99) = median(times.collect());
+    let each = cpu().zip(before).map(|((u, k), (u0, k0))| (u - u0, k - k0));
+    if let Some((user, kernel)) = each {
+        line(&format!("netlink: one_policy_of_{ENDPOINTS} processor, ours"), user / 100);
+        line(&format!("netlink: one_policy_of_{ENDPOINTS} processor, the kernel's"), kernel / 100);
+    }
     line(&format!("netlink: one_policy_of_{ENDPOINTS} median"), p50);
     line(&format!("netlink: one_policy_of_{ENDPOINTS} p99"), p99);
     let times = (0..100_u8).map(|i| {

@@ -15,9 +15,7 @@ use felix_dataplane::kernel::netlink::Netlink;
 use felix_dataplane::render::names::Direction;
 use felix_dataplane::rule::Family;
 use felix_dataplane::worker;
-use felix_message::{
-    Action, GlobalBgpConfig, Message, PortRange, Rule, WorkloadEndpoint,
-};
+use felix_message::{Action, GlobalBgpConfig, Message, PortRange, Rule, WorkloadEndpoint};
 use lab::probe::{Server, ping, tcp, udp};
 use lab::{Felix, Namespace, Pod, allow, deny, eventually, policy, profile, ready, run, tier};
 use libcalico_api::num_or_string::Protocol;
@@ -230,9 +228,13 @@ fn others_routes_on_a_workloads_interface_go_only_where_that_is_configured() {
     for (remove, stays) in [(true, false), (false, true)] {
         let host = Namespace::host();
         let a = Pod::new(&host, 2);
-        let config = Config { remove_external_routes: remove, device_route_protocol: 80, ..Config::default() };
+        let config =
+            Config { remove_external_routes: remove, device_route_protocol: 80, ..Config::default() };
         let felix = start(config, vec![a.endpoint(vec![], &["open"])], &host);
-        assert!(host.must("ip route show 10.65.0.2").contains("proto 80"), "the protocol is the configured one");
+        assert!(
+            host.must("ip route show 10.65.0.2").contains("proto 80"),
+            "the protocol is the configured one"
+        );
         host.must("ip route add 10.65.9.9/32 dev cali2pod proto static");
         host.must("ip route add 10.65.9.8/32 dev cali2pod proto 80");
         // What stands on an interface that has just come is given time: by then nothing has asked for it.

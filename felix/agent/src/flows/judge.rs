@@ -195,7 +195,8 @@ impl World {
         let judged = |addr, direction| {
             self.workload(addr).is_some_and(|e| self.verdict(e, direction, flow) == Some(Action::Deny))
         };
-        judged(flow.src, Direction::Egress) || (!own.contains(&flow.src) && judged(flow.dst, Direction::Ingress))
+        judged(flow.src, Direction::Egress)
+            || (!own.contains(&flow.src) && judged(flow.dst, Direction::Ingress))
     }
 
     /// `None`: something is not known.
@@ -388,7 +389,10 @@ mod tests {
 
     #[test]
     fn pass_goes_on_to_the_profiles() {
-        let w = world(vec![Rule { action: Action::Pass, ..web() }, Rule { action: Action::Deny, ..Rule::default() }]);
+        let w = world(vec![
+            Rule { action: Action::Pass, ..web() },
+            Rule { action: Action::Deny, ..Rule::default() },
+        ]);
         assert!(!w.denies(&flow(80), &HashSet::new()));
         assert!(w.denies(&flow(81), &HashSet::new()));
     }

@@ -69,9 +69,10 @@ impl Reports {
             let [o, w, e] = [&key.orchestrator, &key.workload, &key.endpoint].map(|p| escaped(p));
             (format!("{}/workload/{o}/{w}/endpoint/{e}", self.base()), value(status.word()))
         });
-        let hosts = state.hosts.iter().map(|(name, status)| {
-            (format!("{}{}", self.host_base(), escaped(name)), value(status.word()))
-        });
+        let hosts = state
+            .hosts
+            .iter()
+            .map(|(name, status)| (format!("{}{}", self.host_base(), escaped(name)), value(status.word())));
         workloads.chain(hosts).collect()
     }
 }
@@ -200,7 +201,10 @@ mod tests {
         let wanted: Vec<_> = reports.wanted(&state).into_iter().collect();
         let want = [
             ("/calico/felix/v1/host/n1/endpoint/eth0-x", r#"{"status":"error"}"#),
-            ("/calico/felix/v2/no-region/host/n1/workload/k8s/default%2fp/endpoint/eth0", r#"{"status":"down"}"#),
+            (
+                "/calico/felix/v2/no-region/host/n1/workload/k8s/default%2fp/endpoint/eth0",
+                r#"{"status":"down"}"#,
+            ),
         ];
         assert_eq!(wanted, want.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(Reports::region("europe"), "region-europe");

@@ -97,7 +97,8 @@ impl Files {
             None => read(&folder)?,
         };
         let up = state.workloads.iter().filter(|(_, (status, _))| *status == Status::Up);
-        let wanted: BTreeMap<String, String> = up.map(|(key, (_, e))| (file_name(key), file_text(e))).collect();
+        let wanted: BTreeMap<String, String> =
+            up.map(|(key, (_, e))| (file_name(key), file_text(e))).collect();
         let (mut done, mut failed) = (0, None);
         let mut keep = |result: io::Result<()>| match result {
             Ok(()) => {
@@ -121,7 +122,8 @@ impl Files {
             }
             // Beside the folder: nobody takes a half-written file for an endpoint's.
             let new = self.prefix.join(".endpoint-status.new");
-            let written = std::fs::write(&new, &text).and_then(|()| std::fs::rename(&new, folder.join(&name)));
+            let written =
+                std::fs::write(&new, &text).and_then(|()| std::fs::rename(&new, folder.join(&name)));
             if keep(written) {
                 known.insert(name, text);
             }
