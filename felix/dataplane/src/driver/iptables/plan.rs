@@ -39,12 +39,15 @@ pub struct KnownTable {
     pub kernel: HashMap<Arc<str>, KernelChain>,
 }
 
+/// The map that a chain dispatches by, and the chains below it.
+type Tree = (ChainId, BTreeSet<Arc<str>>);
+
 /// What is believed to stand in one family's tables.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     pub tables: BTreeMap<Table, KnownTable>,
-    /// Chains that dispatch, the map that they do it by, and the chains below them.
-    trees: HashMap<ChainId, (ChainId, BTreeSet<Arc<str>>)>,
+    /// Chains that dispatch.
+    trees: HashMap<ChainId, Tree>,
 }
 
 impl Known {
@@ -86,7 +89,7 @@ struct Section {
 #[derive(Debug, Default)]
 pub struct Plan {
     sections: BTreeMap<Table, Section>,
-    trees: Vec<(ChainId, Option<(ChainId, BTreeSet<Arc<str>>)>)>,
+    trees: Vec<(ChainId, Option<Tree>)>,
 }
 
 /// Builds a plan.
