@@ -32,10 +32,17 @@ const COUNTERS: Duration = Duration::from_secs(15);
 
 /// When endpoints were first seen: until they are up for the first time.
 #[derive(Clone, Debug, Default)]
-pub struct Arrivals(Arc<Mutex<(HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)>>);
+pub struct Arrivals(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// First sight of those that were not up yet.
+    waiting: HashMap<WorkloadEndpointKey, Instant>,
+    up: HashSet<WorkloadEndpointKey>,
+}
 
 impl Arrivals {
-    fn lock(&self) -> MutexGuard<'_, (HashMap<WorkloadEndpointKey, Instant>, HashSet<WorkloadEndpointKey>)> {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,18 +50,18 @@ impl Arrivals {
     pub fn seen(&self, key: &WorkloadEndpointKey, present: bool, now: Instant) {
         let mut state = self.lock();
         if !present {
-            state.0.remove(key);
-            state.1.remove(key);
-        } else if !state.1.contains(key) {
-            state.0.entry(key.clone()).or_insert(now);
+            state.waiting.remove(key);
+            state.up.remove(key);
+        } else if !state.up.contains(key) {
+            state.waiting.entry(key.clone()).or_insert(now);
         }
     }
 
     /// How long an endpoint that is up now took.
     fn up(&self, key: &WorkloadEndpointKey) -> Option<Duration> {
         let mut state = self.lock();
-        state.1.insert(key.clone());
-        state.0.remove(key).map(|at| at.elapsed())
+        state.up.insert(key.clone());
+        state.waiting.remove(key).map(|at| at.elapsed())
     }
 }
 
