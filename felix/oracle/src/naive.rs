@@ -190,10 +190,8 @@ impl Evaluator<'_> {
 
     /// True where the policy is about the endpoint.
     fn selects(&self, policy: &Policy, e: &Entity) -> bool {
-        let in_namespace =
-            |s: &Selector| e.namespace.is_some_and(|n| s.matches(&self.world.namespaces[n].labels));
         policy.namespace.is_none_or(|n| e.namespace == Some(n))
-            && policy.namespace_selector.as_ref().is_none_or(in_namespace)
+            && policy.namespace_selector.as_ref().is_none_or(|s| self.namespace_matches(s, e))
             && policy.account_selector.as_ref().is_none_or(|s| self.account_matches(s, e))
             && policy.selector.matches(&e.labels)
     }
@@ -239,7 +237,11 @@ impl Evaluator<'_> {
     fn side(&self, side: &Side, namespace: Option<usize>, addr: IpAddr, port: u16, number: u8) -> bool {
         let within = |nets: &[IpNet]| nets.iter().any(|n| n.contains(&addr));
         let excluded = |s: &Selector| self.holders(addr).any(|e| s.matches(&e.labels));
-        let chosen = |e: &Entity| self.chosen(side, namespace, e);
+        // Of what is chosen, `notSelector` takes some away; alone it takes away from everything there is.
+        let chosen = |e: &Entity| {
+            self.chosen(side, namespace, e)
+                && !side.not_selector.as_ref().is_some_and(|s| s.matches(&e.labels))
+        };
         // A namespaced policy's `notSelector` is about its own namespace: all there but those.
         let restricted = restricts(side) || namespace.is_some() && side.not_selector.is_some();
         // A named port stands for that port of the endpoints that the side selects.
@@ -259,7 +261,7 @@ impl Evaluator<'_> {
         (side.nets.is_empty() || within(&side.nets))
             && !within(&side.not_nets)
             && (!restricted || self.holders(addr).any(chosen))
-            && !side.not_selector.as_ref().is_some_and(excluded)
+            && (restricted || !side.not_selector.as_ref().is_some_and(excluded))
             && (side.ports.is_empty() || side.ports.iter().any(port_matches))
             && !side.not_ports.iter().any(port_matches)
     }

@@ -32,8 +32,8 @@ const LIMITS: [Limit; 7] = [
 
 /// Code points of packets by name (RFC 2474, 2597, 3246, 5865).
 const CODE_POINTS: [&str; 22] = [
-    "DF", "EF", "VA", "CS0", "CS1", "CS2", "CS3", "CS4", "CS5", "CS6", "CS7", "AF11", "AF12", "AF13", "AF21", "AF22",
-    "AF23", "AF31", "AF32", "AF33", "AF41", "AF42",
+    "DF", "EF", "VA", "CS0", "CS1", "CS2", "CS3", "CS4", "CS5", "CS6", "CS7", "AF11", "AF12", "AF13", "AF21",
+    "AF22", "AF23", "AF31", "AF32", "AF33", "AF41", "AF42",
 ];
 
 /// Limits of a pod, none where it has none, and what was wrong with its annotations.
@@ -48,7 +48,9 @@ pub fn controls(annotations: &BTreeMap<String, String>) -> (Option<Value>, Vec<S
     if let Some(text) = annotations.get(&name) {
         match code_point(text) {
             Some(value) => drop(all.insert("dscp".to_owned(), value)),
-            None => wrong.push(format!("{name}: {text:.40?} is no DSCP value (0 to 63, or a name such as AF11)")),
+            None => {
+                wrong.push(format!("{name}: {text:.40?} is no DSCP value (0 to 63, or a name such as AF11)"))
+            }
         }
     }
     ((!all.is_empty()).then_some(Value::Object(all)), wrong)
