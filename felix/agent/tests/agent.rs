@@ -8,7 +8,17 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// True where namespaces and etcd can be had. Without: a note on a person's machine, a failure in CI.
 fn ready() -> bool {
-    let tools = ["ip -V", "nft -v", "etcd --version", "etcdctl version"].iter().all(|t| {
+    let tools = [
+        "ip -V",
+        "nft -v",
+        "iptables-nft -V",
+        "iptables-legacy -V",
+        "ipset -V",
+        "etcd --version",
+        "etcdctl version",
+    ]
+    .iter()
+    .all(|t| {
         let mut words = t.split(' ');
         let program = words.next().unwrap_or_default();
         Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
@@ -16,8 +26,11 @@ fn ready() -> bool {
     if nix::unistd::geteuid().is_root() && tools {
         return true;
     }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, ip, nft, etcd and etcdctl");
-    eprintln!("skipped: needs root, ip, nft, etcd and etcdctl");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "needs root, ip, nft, iptables, ipset, etcd and etcdctl"
+    );
+    eprintln!("skipped: needs root, ip, nft, iptables, ipset, etcd and etcdctl");
     false
 }
 
@@ -205,4 +218,38 @@ fn a_changed_configuration_is_taken_in_place() {
     w.eventually("ready", || w.health("readiness"));
     assert_eq!(w.felix.as_ref().unwrap().id(), pid);
     assert!(w.felix.as_mut().unwrap().try_wait().unwrap().is_none(), "the process went on");
+}
+
+#[test]
+fn a_changed_backend_is_switched_in_place() {
+    if !ready() {
+        return;
+    }
+    let mut w = World::new();
+    w.start();
+    w.eventually("ready", || w.health("readiness"));
+    let pid = w.felix.as_ref().unwrap().id();
+    // What stands of ours: a table of our own, chains in iptables' of either kind, IP sets.
+    let standing = || {
+        let has = |command: &str, word: &str| w.exec(command).1.contains(word);
+        [
+            has("nft list tables", "ip calico"),
+            has("iptables-nft-save 2>/dev/null", "-A cali-from-wl-dispatch -i calipod"),
+            has("iptables-legacy-save", ":cali-tw-calipod"),
+            has("ipset list -n", "cali40"),
+        ]
+    };
+    let configure = |spec: &str| {
+        let head = r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"}"#;
+        w.put("felixconfigurations/default", &format!(r#"{head},"spec":{{{spec}}}}}"#));
+    };
+    assert_eq!(standing(), [true, false, false, false], "nobody uses iptables here");
+    configure(r#""nftablesMode":"Disabled","iptablesBackend":"NFT""#);
+    w.eventually("iptables-nft alone", || standing() == [false, true, false, true]);
+    configure(r#""nftablesMode":"Disabled","iptablesBackend":"Legacy","chainInsertMode":"Append""#);
+    w.eventually("iptables-legacy alone", || standing() == [false, false, true, true]);
+    configure(r#""nftablesMode":"Enabled""#);
+    w.eventually("nftables alone", || standing() == [true, false, false, false]);
+    w.eventually("ready", || w.health("readiness"));
+    assert_eq!(w.felix.as_ref().unwrap().id(), pid);
 }
