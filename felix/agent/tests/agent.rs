@@ -92,6 +92,7 @@ impl World {
             .args(["netns", "exec", &self.ns, env!("CARGO_BIN_EXE_calico-felix")])
             .env("FELIX_FELIXHOSTNAME", "n1")
             .env("FELIX_HEALTHENABLED", "true")
+            .env("FELIX_ENDPOINTSTATUSPATHPREFIX", self.dir.path())
             .env("ETCD_ENDPOINTS", "http://127.0.0.1:2379")
             .env("DATASTORE_TYPE", "etcdv3")
             .env("CALICO_FELIX_SOCKET", self.dir.path().join("felix.sock"))
