@@ -13,10 +13,10 @@
 mod dispatch;
 mod names;
 mod plan;
-mod save;
+pub mod save;
 mod sets;
 mod text;
-mod watch;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
