@@ -49,7 +49,7 @@ pub fn controls(annotations: &BTreeMap<String, String>) -> (Option<Value>, Vec<S
         match code_point(text) {
             Some(value) => drop(all.insert("dscp".to_owned(), value)),
             None => {
-                wrong.push(format!("{name}: {text:.40?} is no DSCP value (0 to 63, or a name such as AF11)"))
+                wrong.push(format!("{name}: {text:.40?} is no DSCP value (0 to 63, or a name such as AF11)"));
             }
         }
     }
