@@ -4,7 +4,8 @@
 //! it would from one state of the datastore to the next. Every pair of ends is tried with TCP and UDP on two ports and
 //! an echo request, over both families.
 //!
-//! `ORACLE_WORLDS` sets how many worlds each backend sees. A world that differs is shrunk and printed as YAML.
+//! `ORACLE_WORLDS` sets how many worlds each backend sees. A world that differs is shrunk in at most `ORACLE_SHRINK`
+//! steps (each takes seconds) and printed as YAML.
 
 #[path = "../../dataplane/tests/lab/mod.rs"]
 mod lab;
@@ -27,8 +28,8 @@ use machines::Machines;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestError, TestRunner};
 
-fn worlds() -> u32 {
-    std::env::var("ORACLE_WORLDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25)
+fn setting(name: &str, default: u32) -> u32 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 /// Felix without its processes: the stored objects' conversion, the calculation, the dataplane.
@@ -140,8 +141,8 @@ fn yaml(world: &World) -> String {
 fn judge_worlds(config: Config) {
     let mut node = Node::start(config);
     let cases = ProptestConfig {
-        cases: worlds(),
-        max_shrink_iters: 300,
+        cases: setting("ORACLE_WORLDS", 25),
+        max_shrink_iters: setting("ORACLE_SHRINK", 20),
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -44,6 +44,9 @@ impl Machines {
              ip link set eth0 up && ip route add 10.65.0.0/24 via 172.31.0.1 && \
              ip -6 route add fd00:65::/64 via fd00:31::1",
         );
+        // A host endpoint that denies everything denies neighbour discovery too, which is none of the packets judged.
+        neighbour(&host, "up0", &outside, "eth0", [End::Node, End::Outside]);
+        neighbour(&outside, "eth0", &host, "up0", [End::Outside, End::Node]);
         let pods: Vec<Pod> = (0..PODS).map(|n| Pod::new(&host, u8::try_from(n).unwrap() + 2)).collect();
         let mut machines = Self { answering: Vec::new(), pods, outside, host, port: Cell::new(20_000) };
         let answering = End::all().map(|e| Answering::start(machines.namespace(e))).collect();
@@ -86,6 +89,15 @@ impl Machines {
             }
         }
         answered
+    }
+}
+
+/// Tells one machine the other's link address for good.
+fn neighbour(here: &Namespace, device: &str, there: &Namespace, far: &str, ends: [End; 2]) {
+    let mac = there.must(&format!("cat /sys/class/net/{far}/address"));
+    for v4 in [true, false] {
+        let addr = ends[1].address(v4);
+        here.must(&format!("ip neigh replace {addr} lladdr {} dev {device} nud permanent", mac.trim()));
     }
 }
 
