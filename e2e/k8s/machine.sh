@@ -91,9 +91,9 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0                       # default -999 needs CAP_SYS_RESOURCE
-# there is no registry to pull from again: never collect images
+# there is no registry to pull from again: never collect images, not even where the disk is full
 imageGCHighThresholdPercent: 100
-evictionHard: {memory.available: 50Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}
+evictionHard: {memory.available: 50Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%}
 resolvConf: /etc/containerd/resolv.conf
 clusterDomain: cluster.local
 clusterDNS: [$CPIP]
