@@ -28,6 +28,17 @@ pub fn resources(world: &World) -> Vec<Resource> {
         .collect()
 }
 
+/// The world's objects as documents, to print and to apply.
+///
+/// # Panics
+/// As [`resources`].
+#[must_use]
+pub fn yaml(world: &World) -> String {
+    let documents: Vec<String> =
+        resources(world).iter().map(|r| serde_saphyr::to_string(r).expect("YAML")).collect();
+    documents.join("---\n")
+}
+
 /// The pod's name.
 #[must_use]
 pub fn pod_name(n: usize) -> String {

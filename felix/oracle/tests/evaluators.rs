@@ -6,7 +6,7 @@ use calicoctl::policy::decide::{self, Detail};
 use calicoctl::policy::party::{self, Party};
 use calicoctl::policy::world::World as Stored;
 use felix_oracle::naive::{judges, passes};
-use felix_oracle::resources::{pod_name, resources};
+use felix_oracle::resources::{pod_name, resources, yaml};
 use felix_oracle::strategy::world;
 use felix_oracle::world::{End, NAMESPACES, Packet, Traffic, World};
 use libcalico_datastore::resources::key_of;
@@ -76,12 +76,6 @@ fn compare(world: &World) -> TestCaseResult {
         }
     }
     Ok(())
-}
-
-fn yaml(world: &World) -> String {
-    let documents: Vec<String> =
-        resources(world).iter().map(|r| serde_saphyr::to_string(r).expect("YAML")).collect();
-    documents.join("---\n")
 }
 
 #[test]

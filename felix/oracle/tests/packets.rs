@@ -17,7 +17,7 @@ use felix_calc::{CalcGraph, Config as CalcConfig};
 use felix_dataplane::Config;
 use felix_message::Message;
 use felix_oracle::naive::{judges, passes};
-use felix_oracle::resources::resources;
+use felix_oracle::resources::{resources, yaml};
 use felix_oracle::strategy::world;
 use felix_oracle::world::{End, NODE, Packet, Traffic, World};
 use lab::Felix;
@@ -130,12 +130,6 @@ impl Node {
         );
         Ok(())
     }
-}
-
-fn yaml(world: &World) -> String {
-    let documents: Vec<String> =
-        resources(world).iter().map(|r| serde_saphyr::to_string(r).expect("YAML")).collect();
-    documents.join("---\n")
 }
 
 fn judge_worlds(config: Config) {
