@@ -40,11 +40,16 @@ pub fn server_config(port: u16) -> ServerConfig {
 }
 
 pub async fn serve(config: ServerConfig, store: &MemoryDatastore) -> RunningServer {
+    serve_and_count(config, store).await.0
+}
+
+/// A server and its figures.
+pub async fn serve_and_count(config: ServerConfig, store: &MemoryDatastore) -> (RunningServer, Metrics) {
     let store: Arc<dyn Datastore> = Arc::new(store.clone());
     let sources =
         vec![(SyncerKind::Felix, felix_syncer(store.clone())), (SyncerKind::Bgp, bgp_syncer(store, None))];
     let metrics = Metrics::new(&libcalico_telemetry::new_registry()).unwrap();
-    server::start(config, sources, metrics).await.unwrap()
+    (server::start(config, sources, metrics.clone()).await.unwrap(), metrics)
 }
 
 /// What a reader of the stream holds.
