@@ -203,6 +203,12 @@ impl BGPConfiguration {
             e.require(mesh, &spec.field("nodeToNodeMeshEnabled"), "", only_default);
             e.require(number, &spec.field("asNumber"), "", only_default);
         }
+        if s.node_to_node_mesh_enabled == Some(false) {
+            let no_mesh = "says something of the mesh, which nodeToNodeMeshEnabled: false turns off";
+            e.require(s.node_mesh_password.is_none(), &spec.field("nodeMeshPassword"), "", no_mesh);
+            let restart = s.node_mesh_max_restart_time.is_none();
+            e.require(restart, &spec.field("nodeMeshMaxRestartTime"), "", no_mesh);
+        }
         if let Some(key) = s.node_mesh_password.as_ref().and_then(|p| p.secret_key_ref.as_ref()) {
             let at = spec.field("nodeMeshPassword");
             let at = at.field("secretKeyRef");
@@ -216,6 +222,12 @@ impl BGPConfiguration {
     fn check_communities(&self, spec: &Path<'_>, e: &mut Findings) {
         let value_rule = "must be A:B of 16 bits each or A:B:C of 32 bits each";
         let list = spec.field("communities");
+        e.require(
+            self.spec.communities.is_empty() || !self.spec.prefix_advertisements.is_empty(),
+            &list,
+            "",
+            "communities are for prefixAdvertisements, and there are none",
+        );
         for (i, c) in self.spec.communities.iter().enumerate() {
             let at = list.index(i);
             let (name, value) =
@@ -260,6 +272,19 @@ pub(crate) const CRD: crate::crd::Table = {
                     Rule(
                         "self.metadata.name == 'default' || !has(self.spec.asNumber)",
                         "asNumber is allowed in the BGPConfiguration named default only",
+                    ),
+                ],
+            ),
+            (
+                "spec",
+                &[
+                    Rule(
+                        "!has(self.nodeToNodeMeshEnabled) || self.nodeToNodeMeshEnabled || !(has(self.nodeMeshPassword) || has(self.nodeMeshMaxRestartTime))",
+                        "nodeMeshPassword and nodeMeshMaxRestartTime are of the mesh, which nodeToNodeMeshEnabled: false turns off",
+                    ),
+                    Rule(
+                        "!has(self.communities) || size(self.communities) == 0 || (has(self.prefixAdvertisements) && size(self.prefixAdvertisements) > 0)",
+                        "communities are for prefixAdvertisements, and there are none",
                     ),
                 ],
             ),

@@ -72,6 +72,11 @@ pub(crate) const DURATION: Set =
 pub(crate) const NET: &[Set] = &[Set::Pattern(r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"), Set::MaxLength(64)];
 /// Any selector.
 pub(crate) const SELECTOR: &[Set] = &[Set::MaxLength(crate::validation::MAX_SELECTOR_LEN as u64)];
+/// A selector of something that has no namespace to be outside of.
+pub(crate) const SELECTOR_WITHOUT_GLOBAL: &[Set] = &[
+    Set::MaxLength(crate::validation::MAX_SELECTOR_LEN as u64),
+    Set::Rule("!self.contains('global(')", "global() is allowed in the namespaceSelector of a rule only"),
+];
 /// The value of a BGP community.
 pub(crate) const COMMUNITY: &[Set] =
     &[Set::Pattern(r"^([0-9]{1,5}:[0-9]{1,5}|[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10})$"), Set::MaxLength(32)];

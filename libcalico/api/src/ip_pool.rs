@@ -222,7 +222,7 @@ impl IPPool {
         e.range(&size_at, size, i64::from(min), i64::from(max));
         let at = spec.field("cidr");
         e.require(
-            i64::from(net.prefix_len()) <= size,
+            self.spec.disabled == Some(true) || i64::from(net.prefix_len()) <= size,
             &at,
             net,
             "the pool is smaller than one block; give a shorter prefix or a larger blockSize",
@@ -256,7 +256,24 @@ impl IPPool {
                 selector,
                 "a pool for load balancers has nodeSelector all()",
             );
+            let on = |mode: Option<EncapMode>| mode.is_some_and(|m| m != EncapMode::Never);
+            for (name, mode) in [("ipipMode", self.spec.ipip_mode), ("vxlanMode", self.spec.vxlan_mode)] {
+                e.require(!on(mode), &spec.field(name), "", "a pool for load balancers has no encapsulation");
+            }
+            e.require(
+                self.spec.disable_bgp_export != Some(true),
+                &spec.field("disableBGPExport"),
+                "true",
+                "a pool for load balancers is exported",
+            );
         }
+        let namespaces = self.spec.namespace_selector.as_deref().unwrap_or_default();
+        e.require(
+            namespaces.is_empty() || !uses.contains(&AllowedUse::Tunnel),
+            &spec.field("namespaceSelector"),
+            namespaces,
+            "tunnels have no namespace: name other allowedUses (Workload) beside a namespaceSelector",
+        );
     }
 }
 
@@ -294,7 +311,7 @@ pub(crate) const CRD: crate::crd::Table = {
                             "blockSize must be between 20 and 32 for IPv4 and between 116 and 128 for IPv6",
                         ),
                         Rule(
-                            "!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : cidr(self.cidr).ip().family() == 4 ? 26 : 122)",
+                            "!isCIDR(self.cidr) || (has(self.disabled) && self.disabled) || cidr(self.cidr).prefixLength() <= (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : cidr(self.cidr).ip().family() == 4 ? 26 : 122)",
                             "the pool is smaller than one block; give a shorter prefix or a larger blockSize",
                         ),
                         Rule(
@@ -308,6 +325,18 @@ pub(crate) const CRD: crate::crd::Table = {
                         Rule(
                             "!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || !has(self.nodeSelector) || self.nodeSelector == 'all()'",
                             "a pool for load balancers has nodeSelector all()",
+                        ),
+                        Rule(
+                            "!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || ((!has(self.ipipMode) || self.ipipMode == 'Never') && (!has(self.vxlanMode) || self.vxlanMode == 'Never'))",
+                            "a pool for load balancers has no encapsulation",
+                        ),
+                        Rule(
+                            "!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || !has(self.disableBGPExport) || !self.disableBGPExport",
+                            "a pool for load balancers is exported",
+                        ),
+                        Rule(
+                            "!has(self.allowedUses) || !('Tunnel' in self.allowedUses) || !has(self.namespaceSelector) || self.namespaceSelector == ''",
+                            "tunnels have no namespace: name other allowedUses (Workload) beside a namespaceSelector",
                         ),
                     ],
                 ),
@@ -332,8 +361,8 @@ pub(crate) const CRD: crate::crd::Table = {
                 ),
                 ("spec.blockSize", &[Min(0), Max(128)]),
                 ("spec.{ipipMode,vxlanMode}", &[Default("\"Never\"")]),
-                ("spec.nodeSelector", &[Default("\"all()\""), MaxLength(1024)]),
-                ("spec.namespaceSelector", &[MaxLength(1024)]),
+                ("spec.nodeSelector", &[Default("\"all()\"")]),
+                ("spec.{nodeSelector,namespaceSelector}", crate::crd::SELECTOR_WITHOUT_GLOBAL),
                 ("spec.assignmentMode", &[Default("\"Automatic\"")]),
                 (
                     "spec.allowedUses",

@@ -138,7 +138,7 @@ pub(crate) fn drop_empty(text: &mut Option<String>) {
 #[cfg(feature = "schema")]
 pub(crate) const RULE_LIMITS: crate::crd::Limits = {
     use crate::crd::Set::{Max, MaxItems, MaxLength, Min, Numbers, Required, Rule};
-    use crate::crd::{NET, OBJECT_NAME, OBJECT_NAME_OR_EMPTY, SELECTOR};
+    use crate::crd::{NET, OBJECT_NAME, OBJECT_NAME_OR_EMPTY, SELECTOR, SELECTOR_WITHOUT_GLOBAL};
     use crate::rule::{MAX_NETS, MAX_PORTS};
     &[
         ("spec.{ingress,egress}", &[MaxItems(MAX_RULES as u64)]),
@@ -147,8 +147,8 @@ pub(crate) const RULE_LIMITS: crate::crd::Limits = {
             &[
                 Required(&["action"]),
                 Rule(
-                    "!((has(self.source) && ((has(self.source.ports) && size(self.source.ports) > 0) || (has(self.source.notPorts) && size(self.source.notPorts) > 0))) || (has(self.destination) && ((has(self.destination.ports) && size(self.destination.ports) > 0) || (has(self.destination.notPorts) && size(self.destination.notPorts) > 0)))) || (has(self.protocol) && string(self.protocol).lowerAscii() in ['tcp', 'udp', 'sctp', '6', '17', '132'])",
-                    "ports need protocol TCP, UDP or SCTP in the same rule",
+                    "!((has(self.source) && ((has(self.source.ports) && size(self.source.ports) > 0) || (has(self.source.notPorts) && size(self.source.notPorts) > 0))) || (has(self.destination) && ((has(self.destination.ports) && size(self.destination.ports) > 0) || (has(self.destination.notPorts) && size(self.destination.notPorts) > 0)))) || (has(self.protocol) ? string(self.protocol).lowerAscii() in ['tcp', 'udp', 'sctp', '6', '17', '132'] : ((!has(self.source) || ((!has(self.source.ports) || self.source.ports.all(p, type(p) == string)) && (!has(self.source.notPorts) || self.source.notPorts.all(p, type(p) == string)))) && (!has(self.destination) || ((!has(self.destination.ports) || self.destination.ports.all(p, type(p) == string)) && (!has(self.destination.notPorts) || self.destination.notPorts.all(p, type(p) == string))))))",
+                    "ports need protocol TCP, UDP or SCTP in the same rule; names of ports may stand without",
                 ),
                 Rule(
                     "!(has(self.icmp) || has(self.notICMP)) || (has(self.protocol) && string(self.protocol).lowerAscii() in ['icmp', 'icmpv6', '1', '58'])",
@@ -171,6 +171,7 @@ pub(crate) const RULE_LIMITS: crate::crd::Limits = {
                     "!has(self.http) || !has(self.protocol) || string(self.protocol).lowerAscii() in ['tcp', '6']",
                     "HTTP is matched with protocol TCP only",
                 ),
+                Rule("!has(self.http) || self.action == 'Allow'", "HTTP is matched by rules that allow only"),
             ],
         ),
         (
@@ -205,8 +206,9 @@ pub(crate) const RULE_LIMITS: crate::crd::Limits = {
         ("spec.{ingress,egress}[].{source,destination}.{nets,notNets}", &[MaxItems(MAX_NETS as u64)]),
         ("spec.{ingress,egress}[].{source,destination}.{nets,notNets}[]", NET),
         ("spec.{ingress,egress}[].{source,destination}.{ports,notPorts}", &[MaxItems(MAX_PORTS as u64)]),
-        ("spec.{ingress,egress}[].{source,destination}.{selector,notSelector,namespaceSelector}", SELECTOR),
-        ("spec.{ingress,egress}[].{source,destination}.serviceAccounts.selector", SELECTOR),
+        ("spec.{ingress,egress}[].{source,destination}.{selector,notSelector}", SELECTOR_WITHOUT_GLOBAL),
+        ("spec.{ingress,egress}[].{source,destination}.namespaceSelector", SELECTOR),
+        ("spec.{ingress,egress}[].{source,destination}.serviceAccounts.selector", SELECTOR_WITHOUT_GLOBAL),
         ("spec.{ingress,egress}[].{source,destination}.serviceAccounts.names[]", OBJECT_NAME),
         ("spec.{ingress,egress}[].{source,destination}.services", &[Required(&["name"])]),
         ("spec.{ingress,egress}[].{source,destination}.services.name", OBJECT_NAME),
@@ -218,11 +220,11 @@ pub(crate) const RULE_LIMITS: crate::crd::Limits = {
 #[cfg(feature = "schema")]
 pub(crate) const LIMITS: crate::crd::Limits = {
     use crate::crd::Set::{Default, MaxItems, Rule};
-    use crate::crd::{OBJECT_NAME_OR_EMPTY, SELECTOR};
+    use crate::crd::{OBJECT_NAME_OR_EMPTY, SELECTOR_WITHOUT_GLOBAL};
     &[
         ("spec.tier", OBJECT_NAME_OR_EMPTY),
         ("spec.tier", &[Default("\"default\"")]),
-        ("spec.{selector,serviceAccountSelector}", SELECTOR),
+        ("spec.{selector,serviceAccountSelector}", SELECTOR_WITHOUT_GLOBAL),
         (
             "spec.types",
             &[MaxItems(2), Rule("self.all(t, self.exists_one(u, u == t))", "a direction is listed twice")],
@@ -233,10 +235,10 @@ pub(crate) const LIMITS: crate::crd::Limits = {
 /// What the Kubernetes API checks of the fields that policies for the whole cluster have.
 #[cfg(feature = "schema")]
 pub(crate) const GLOBAL_LIMITS: crate::crd::Limits = {
-    use crate::crd::SELECTOR;
+    use crate::crd::SELECTOR_WITHOUT_GLOBAL;
     use crate::crd::Set::Rule;
     &[
-        ("spec.namespaceSelector", SELECTOR),
+        ("spec.namespaceSelector", SELECTOR_WITHOUT_GLOBAL),
         (
             "spec",
             &[

@@ -245,6 +245,7 @@ impl Rule {
             e.require(direction == Direction::Ingress, &at, "", "HTTP is matched on ingress only");
             let tcp = self.protocol.as_ref().is_none_or(|p| p.number() == Some(6));
             e.require(tcp, &at, "", "HTTP is matched with protocol TCP only");
+            e.require(self.action == Action::Allow, &at, "", "HTTP is matched by rules that allow only");
             for (i, p) in http.paths.iter().enumerate() {
                 let one = p.exact.is_empty() != p.prefix.is_empty();
                 e.require(one, &at.field("paths").index(i), "", "give either exact or prefix");
@@ -258,15 +259,19 @@ impl Rule {
                 check_known(p, &path.field(name), e);
             }
         }
-        let ports_allowed = self.protocol.as_ref().is_some_and(Protocol::supports_ports);
+        // A name stands for ports with their protocols; a number needs one.
+        let ports_allowed = |ports: &[Port]| match &self.protocol {
+            Some(protocol) => ports.is_empty() || protocol.supports_ports(),
+            None => ports.iter().all(|p| matches!(p, Port::Named(_))),
+        };
         for (side, entity) in [("source", &self.source), ("destination", &self.destination)] {
             let side = path.field(side);
             for (name, ports) in [("ports", &entity.ports), ("notPorts", &entity.not_ports)] {
                 e.require(
-                    ports_allowed || ports.is_empty(),
+                    ports_allowed(ports),
                     &side.field(name),
                     "",
-                    "ports need protocol TCP, UDP or SCTP in the same rule",
+                    "ports need protocol TCP, UDP or SCTP in the same rule; names of ports may stand without",
                 );
             }
         }

@@ -112,6 +112,13 @@ impl Checked for FelixConfiguration {
         }
         let s = &self.spec;
         e.selector_opt(&spec.field("nodeSelector"), s.node_selector.as_deref());
+        let for_all_or_one = self.metadata.name == "default" || self.metadata.name.starts_with("node.");
+        e.require(
+            s.node_selector.is_none() || !for_all_or_one,
+            &spec.field("nodeSelector"),
+            s.node_selector.as_deref().unwrap_or_default(),
+            "the objects default and node.NAME are for all nodes and for one: they select none",
+        );
         check_texts(s, &spec, e);
         check_lists(s, &spec, e);
     }
@@ -125,6 +132,15 @@ impl Checked for FelixConfiguration {
         spec.nftables_flow_table_offload.get_or_insert(NftablesFlowTableOffload::Disabled);
         // Upstream always writes this field, empty where it is not given.
         spec.bpf_log_level.get_or_insert_default();
+        // The older field decides where both are given, as upstream's client writes it.
+        if let Some(enabled) = spec.bpf_connect_time_load_balancing_enabled {
+            spec.bpf_connect_time_load_balancing = Some(if enabled {
+                BpfConnectTimeLoadBalancing::Enabled
+            } else {
+                BpfConnectTimeLoadBalancing::Disabled
+            });
+            spec.bpf_host_networked_nat_without_ctlb = Some(EnabledDisabled::Disabled);
+        }
         spec.bpf_connect_time_load_balancing.get_or_insert(BpfConnectTimeLoadBalancing::TCP);
         spec.bpf_host_networked_nat_without_ctlb.get_or_insert(EnabledDisabled::Enabled);
         spec.floating_ips.get_or_insert(EnabledDisabled::Disabled);
@@ -221,6 +237,16 @@ fn check_lists(s: &FelixConfigurationSpec, spec: &Path<'_>, e: &mut Findings) {
         let (min, max) = (r.min.unwrap_or_default(), r.max.unwrap_or_default());
         e.require(1 <= min && min <= max, &list.index(i), format!("{min}-{max}"), "needs 1 <= min <= max");
     }
+    if let Some(r) = &s.route_table_range {
+        let (min, max) = (r.min.unwrap_or_default(), r.max.unwrap_or_default());
+        let right = 1 <= min && min <= max && max <= 250;
+        e.require(
+            right,
+            &spec.field("routeTableRange"),
+            format!("{min}-{max}"),
+            "needs 1 <= min <= max <= 250",
+        );
+    }
     let both = s.route_table_range.is_some() && !s.route_table_ranges.is_empty();
     e.require(!both, &spec.field("routeTableRange"), "", "cannot stand beside routeTableRanges");
 }
@@ -264,11 +290,18 @@ impl FelixConfigurationSpec {
 #[cfg(feature = "schema")]
 pub(crate) const CRD: crate::crd::Table = {
     use crate::crd::Set::{Default, Max, MaxItems, MaxLength, Min, Pattern, Rule};
-    use crate::crd::{DURATION, SELECTOR};
+    use crate::crd::{DURATION, SELECTOR_WITHOUT_GLOBAL};
     crate::crd::Table {
         columns: &[],
         status: false,
         limits: &[&[
+            (
+                "",
+                &[Rule(
+                    "!has(self.spec.nodeSelector) || !(self.metadata.name == 'default' || self.metadata.name.startsWith('node.'))",
+                    "the objects default and node.NAME are for all nodes and for one: they select none",
+                )],
+            ),
             (
                 "spec",
                 &[Rule(
@@ -281,8 +314,18 @@ pub(crate) const CRD: crate::crd::Table = {
                 &[Pattern(r"^(([+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)|[+-]?0|Auto)$")],
             ),
             (
-                "spec.{deviceRouteSourceAddress,deviceRouteSourceAddressIPv6,natOutgoingAddress}",
-                &[MaxLength(45), Pattern("^[0-9A-Fa-f:.]*$")],
+                "spec.{deviceRouteSourceAddress,natOutgoingAddress}",
+                &[
+                    MaxLength(45),
+                    Rule("self == '' || (isIP(self) && ip(self).family() == 4)", "must be an IPv4 address"),
+                ],
+            ),
+            (
+                "spec.deviceRouteSourceAddressIPv6",
+                &[
+                    MaxLength(45),
+                    Rule("self == '' || (isIP(self) && ip(self).family() == 6)", "must be an IPv6 address"),
+                ],
             ),
             ("spec.{failsafeInboundHostPorts,failsafeOutboundHostPorts}[].port", &[Min(0), Max(65535)]),
             (
@@ -299,7 +342,14 @@ pub(crate) const CRD: crate::crd::Table = {
             ("spec.logPrefix", &[Pattern("^([a-zA-Z0-9%: /_-])*$")]),
             ("spec.nftablesFlowTableOffload", &[Default("\"Disabled\"")]),
             ("spec.nftablesMode", &[Default("\"Auto\"")]),
-            ("spec.nodeSelector", SELECTOR),
+            ("spec.nodeSelector", SELECTOR_WITHOUT_GLOBAL),
+            (
+                "spec.routeTableRange",
+                &[Rule(
+                    "has(self.min) && has(self.max) && self.min >= 1 && self.min <= self.max && self.max <= 250",
+                    "needs 1 <= min <= max <= 250",
+                )],
+            ),
             ("spec.routeTableRanges", &[MaxItems(MAX_ROUTE_TABLE_RANGES as u64)]),
             (
                 "spec.routeTableRanges[]",
