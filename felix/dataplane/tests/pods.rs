@@ -84,6 +84,7 @@ fn damages(backend: Backend) -> &'static [&'static str] {
             "nft insert rule ip calico filter-cali-to-wl-dispatch accept",
             "nft delete element ip calico filter-cali-to-wl-dispatch '{ \"cali2pod\" }'",
             "nft add element ip calico cali40this-host '{ 192.0.2.9 }'",
+            "nft flush set ip calico $(nft list sets ip | grep -o 'cali4l-[^ ]*')",
             "nft add chain ip calico foreign",
             "nft delete table ip calico",
             "nft flush ruleset",
@@ -401,7 +402,9 @@ fn a_host_endpoint_closes_the_host_but_for_failsafe_ports(backend: Backend) {
 
 fn drift_is_mended(backend: Backend) {
     let w = world(backend);
-    w.ingress(vec![deny()]);
+    let mut listed = Rule { action: Action::Deny, ..proto("TCP") };
+    listed.dst.ports = [(1, 2), (9, 9)].map(|(first, last)| PortRange { first, last }).to_vec();
+    w.ingress(vec![listed, deny()]);
     let before = w.host.must(everything_sorted(backend));
     for damage in damages(backend) {
         w.host.must(damage);

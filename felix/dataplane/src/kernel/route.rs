@@ -97,7 +97,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 fn octets(addr: IpAddr) -> Vec<u8> {
-    super::nft::expr::octets(&addr)
+    super::nft::list::octets(&addr)
 }
 
 fn word(bytes: &[u8]) -> Option<u32> {

@@ -50,7 +50,7 @@ pub struct Namespace(pub String);
 impl Namespace {
     pub fn new() -> Self {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("fdp-{}-{n}", std::process::id());
+        let name = format!("fdx-{}-{n}", std::process::id());
         run(&format!("ip netns add {name} && ip -n {name} link set lo up"));
         let me = Self(name);
         // Link-local addresses are there at once.

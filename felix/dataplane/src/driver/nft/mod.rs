@@ -6,11 +6,12 @@
 //! the tag in its comment.
 //!
 //! Order within a transaction: sets, chains, rules, dispatch; then what is gone, the other way round. Sets that are new
-//! go before it in a transaction of their own: the kernel (6.18) lets a rule look into a new set of intervals a moment
-//! before the members are there, though both come in one transaction. Nothing refers to them yet, so that nothing is
-//! half done in between.
+//! (also those of rules' own lists, [`crate::kernel::nft::list`]) go before it in a transaction of their own: the kernel
+//! (6.18) lets a rule look into a new set of intervals a moment before the members are there, though both come in one
+//! transaction. Nothing refers to them yet, so that nothing is half done in between.
 
 mod plan;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -28,6 +29,7 @@ use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
 use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, read};
 use crate::render::names;
 use crate::rule::Family;
+use uses::Uses;
 
 /// Longest time that a packet is on its way through the rules.
 const ON_ITS_WAY: Duration = Duration::from_millis(10);
@@ -41,6 +43,7 @@ struct Known {
     /// `None`: a type that we never make.
     sets: HashMap<Arc<str>, Option<SetType>>,
     maps: HashMap<Arc<str>, HashMap<Arc<str>, String>>,
+    uses: Uses,
 }
 
 #[derive(Clone, Debug, Default)]

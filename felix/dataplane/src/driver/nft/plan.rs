@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use felix_message::IpSetMember;
 
+use super::uses::Uses;
 use super::{Known, KnownChain, TABLE, set_type};
 use crate::config::Config;
 use crate::driver::desired::DesiredTables;
 use crate::driver::{TableError, tag};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, DispatchElement, Tag};
+use crate::kernel::nft::list::{self, List};
 use crate::kernel::nft::{NftFamily, SetType, read};
 use crate::render::{lower, names, text};
 use crate::rule::{ChainId, Family, Hook, HookPoint, Rule, SetName};
@@ -28,12 +30,22 @@ pub struct Updates {
     chains: Vec<(Arc<str>, Option<KnownChain>)>,
     sets: Vec<(Arc<str>, Option<SetType>)>,
     maps: Vec<(Arc<str>, Vec<DispatchElement>)>,
+    /// Lists of chains that were looked at.
+    uses: Vec<(Arc<str>, Vec<Arc<str>>)>,
+    /// All chains were looked at.
+    all_uses: bool,
 }
 
 impl Updates {
     pub(super) fn into(self, known: &mut Known) {
         if self.rebuilt {
             *known = Known::default();
+        }
+        if self.all_uses {
+            known.uses = Uses::default();
+        }
+        for (chain, lists) in self.uses {
+            known.uses.set(&chain, lists);
         }
         for (name, chain) in self.chains {
             match chain {
@@ -80,8 +92,30 @@ pub struct Plan<'a> {
 }
 
 struct Rules {
-    lowered: Vec<(Rule, Tag)>,
+    lowered: Vec<Lowered>,
     hook: Option<Hook>,
+}
+
+struct Lowered {
+    rule: Rule,
+    tag: Tag,
+    lists: Vec<List>,
+}
+
+impl Rules {
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        self.lowered.iter().flat_map(|l| &l.lists)
+    }
+}
+
+/// Chains to look at, by name. `None`: it is to go.
+type Chains = BTreeMap<Arc<str>, Option<(ChainId, Rules)>>;
+
+/// What stays until no rule refers to it.
+#[derive(Default)]
+struct Gone {
+    chains: Vec<Arc<str>>,
+    sets: Vec<Arc<str>>,
 }
 
 impl Plan<'_> {
@@ -102,10 +136,13 @@ impl Plan<'_> {
 
     /// Plans everything. With `members` (after a read-back) all is compared, else what changed.
     pub fn build(&mut self, members: Option<MemberChanges>) -> Result<(), TableError> {
+        let chains = self.look(members.is_some());
         if members.is_some() {
             let sets = self.tables.sets().iter();
             self.wanted_sets = sets.map(|(n, s)| (names::set(self.family, n), set_type(s.kind()))).collect();
             self.wanted_sets.extend(self.tables.maps().keys().map(|id| (id.to_string(), SetType::Dispatch)));
+            let lists = chains.values().flatten().flat_map(|(_, rules)| rules.lists());
+            self.wanted_sets.extend(lists.map(|l| (l.name.to_string(), l.kind)));
         }
         if members.is_some() && self.must_rebuild() {
             tracing::warn!(
@@ -115,10 +152,10 @@ impl Plan<'_> {
             self.delete_table();
             self.rebuilding = true;
             self.known = self.nothing;
-            return self.build_parts(Some(MemberChanges::new()), true);
+            return self.build_parts(&chains, Some(MemberChanges::new()), true);
         }
         let first = members.is_some() && self.known.chains.is_empty();
-        self.build_parts(members, first)
+        self.build_parts(&chains, members, first)
     }
 
     /// A base chain elsewhere or a set of another type cannot be changed in place.
@@ -149,30 +186,73 @@ impl Plan<'_> {
         self.wanted_sets.get(name).copied()
     }
 
-    fn build_parts(&mut self, members: Option<MemberChanges>, table: bool) -> Result<(), TableError> {
+    fn build_parts(
+        &mut self,
+        chains: &Chains,
+        members: Option<MemberChanges>,
+        table: bool,
+    ) -> Result<(), TableError> {
         if table {
             let nft = self.nft();
             self.early().add_table(nft);
         }
         let all = members.is_some();
-        let gone_sets = self.sets(members);
-        let gone_chains = self.chains(all)?;
+        let mut gone = Gone { sets: self.sets(members), ..Gone::default() };
+        self.lists(chains, all, &mut gone)?;
+        self.chains(chains, &mut gone)?;
         self.maps(all);
         let (nft, known) = (self.nft(), self.known);
-        for name in &gone_chains {
+        for name in &gone.chains {
             if known.chains.get(name).is_some_and(|c| !c.tags.is_empty()) {
                 self.batch.flush_chain(nft, name);
             }
         }
-        for name in gone_chains {
+        for name in gone.chains {
             self.batch.delete_chain(nft, &name);
             self.updates.chains.push((name, None));
         }
-        for name in gone_sets {
+        for name in gone.sets {
             self.batch.delete_set(nft, &name);
             self.updates.sets.push((name, None));
         }
         Ok(())
+    }
+
+    // --- lists
+
+    /// Makes sets for lists that are new, mends those that differ, and finds those that nobody will use.
+    fn lists(&mut self, chains: &Chains, all: bool, gone: &mut Gone) -> Result<(), TableError> {
+        let nft = self.nft();
+        let wanted: BTreeMap<&Arc<str>, &List> =
+            chains.values().flatten().flat_map(|(_, rules)| rules.lists()).map(|l| (&l.name, l)).collect();
+        for (name, list) in wanted {
+            if !self.known.sets.contains_key(name) {
+                self.early().add_set(nft, name, list.kind);
+                self.early().intervals(nft, list);
+                self.updates.sets.push((name.clone(), Some(list.kind)));
+            } else if all && self.differs(list)? {
+                self.batch.flush_set(nft, name);
+                self.batch.intervals(nft, list);
+            }
+        }
+        let uses = chains.iter().map(|(name, chain)| {
+            let lists = chain.iter().flat_map(|(_, rules)| rules.lists()).map(|l| l.name.clone());
+            (name.clone(), lists.collect())
+        });
+        self.updates.uses = uses.collect();
+        self.updates.all_uses = all;
+        // After a read-back they are among the sets that nobody wants.
+        if !all {
+            gone.sets.extend(self.known.uses.unused_after(&self.updates.uses));
+        }
+        Ok(())
+    }
+
+    /// True where someone changed a list's set.
+    fn differs(&mut self, list: &List) -> Result<bool, TableError> {
+        let have = read::list(self.socket, self.family.into(), TABLE, &list.name)
+            .map_err(|e| TableError(format!("cannot read back set {}: {e}", list.name)))?;
+        Ok(have.as_ref() != Some(&list.intervals))
     }
 
     // --- sets
@@ -267,47 +347,58 @@ impl Plan<'_> {
 
     // --- chains
 
-    /// Adds chains and rules; returns the chains that are to go at the end.
-    fn chains(&mut self, all: bool) -> Result<Vec<Arc<str>>, TableError> {
-        let mut gone = BTreeSet::new();
-        let mut write: BTreeMap<Arc<str>, (ChainId, Rules)> = BTreeMap::new();
+    /// Chains that changed, or all there are and were.
+    fn look(&self, all: bool) -> Chains {
+        let mut out = Chains::new();
         let changed = if all { self.tables.all_chains() } else { self.tables.changes().chains.clone() };
         for id in changed {
             let name: Arc<str> = id.to_string().into();
-            if let Some(rules) = self.rules(&id) {
-                write.insert(name, (id, rules));
-            } else if self.known.chains.contains_key(&name) {
-                gone.insert(name);
+            let rules = self.rules(&id).map(|rules| (id, rules));
+            if rules.is_some() || self.known.chains.contains_key(&name) {
+                out.insert(name, rules);
             }
         }
         if all {
-            gone.extend(self.known.chains.keys().filter(|n| !write.contains_key(*n)).cloned());
-        }
-        let nft = self.nft();
-        for (name, (_, rules)) in &write {
-            if !self.known.chains.contains_key(name) {
-                self.batch.add_chain(nft, name, rules.hook.as_ref());
+            for name in self.known.chains.keys() {
+                out.entry(name.clone()).or_insert(None);
             }
         }
-        for (name, (id, rules)) in &write {
-            self.chain(name, id, rules)?;
+        out
+    }
+
+    /// Adds chains and rules, and finds the chains that are to go at the end.
+    fn chains(&mut self, chains: &Chains, gone: &mut Gone) -> Result<(), TableError> {
+        let nft = self.nft();
+        for (name, wanted) in chains {
+            let known = self.known.chains.contains_key(name);
+            match wanted {
+                Some((_, rules)) if !known => self.batch.add_chain(nft, name, rules.hook.as_ref()),
+                None if known => gone.chains.push(name.clone()),
+                _ => {}
+            }
         }
-        Ok(gone.into_iter().collect())
+        for (name, wanted) in chains {
+            if let Some((id, rules)) = wanted {
+                self.chain(name, id, rules)?;
+            }
+        }
+        Ok(())
     }
 
     /// What a chain holds; `None`: it is not wanted.
     fn rules(&self, id: &ChainId) -> Option<Rules> {
         let chain = self.tables.programmed(id, self.config)?;
         let lowered = lower::lower(&chain.rules, &self.config.marks);
-        let tagged = lowered.into_iter().map(|r| {
-            let tag = tag(text::rule(&r, id.table, self.family).as_bytes());
-            (r.into_owned(), tag)
+        let lowered = lowered.into_iter().map(|r| Lowered {
+            tag: tag(text::rule(&r, id.table, self.family).as_bytes()),
+            lists: list::of_rule(&r, self.family),
+            rule: r.into_owned(),
         });
-        Some(Rules { lowered: tagged.collect(), hook: chain.hook })
+        Some(Rules { lowered: lowered.collect(), hook: chain.hook })
     }
 
     fn chain(&mut self, name: &Arc<str>, id: &ChainId, rules: &Rules) -> Result<(), TableError> {
-        let want: Vec<Option<Tag>> = rules.lowered.iter().map(|(_, t)| Some(*t)).collect();
+        let want: Vec<Option<Tag>> = rules.lowered.iter().map(|l| Some(l.tag)).collect();
         let none = KnownChain::default();
         let known = self.known.chains.get(name);
         let have = known.unwrap_or(&none);
@@ -332,8 +423,8 @@ impl Plan<'_> {
             }
             before = handles.get(old_end).copied();
         }
-        for (rule, tag) in rules.lowered.get(prefix..new_end).unwrap_or(&[]) {
-            self.batch.add_rule(self.family, id.table, name, rule, tag, before);
+        for l in rules.lowered.get(prefix..new_end).unwrap_or(&[]) {
+            self.batch.add_rule(self.family, id.table, name, (&l.rule, &l.lists), &l.tag, before);
         }
         let hook = rules.hook.as_ref().map(hook_key);
         self.updates.chains.push((name.clone(), Some(KnownChain { hook, tags: want, handles: None })));

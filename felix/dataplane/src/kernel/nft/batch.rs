@@ -7,8 +7,9 @@
 use felix_message::IpSetMember;
 use std::sync::Arc;
 
-use super::expr::{self, AnonymousSet, Context};
-use super::{NftFamily, SetType, message_type, msg, set_flag};
+use super::expr::{self, Context};
+use super::list::{List, octets};
+use super::{NftFamily, SetType, message_type, msg};
 use crate::kernel::attr::Builder;
 use crate::kernel::netlink::{Netlink, Refusal, flags};
 use crate::rule::{Family, Hook, HookPoint, Rule};
@@ -161,29 +162,23 @@ impl Batch {
         });
     }
 
-    /// Adds a rule: before the one with handle `before`, or at the end.
+    /// Adds a rule, whose lists stand: before the one with handle `before`, or at the end.
     pub fn add_rule(
         &mut self,
         family: Family,
         table: crate::rule::Table,
         chain: &Arc<str>,
-        rule: &Rule,
+        (rule, lists): (&Rule, &[List]),
         tag: &Tag,
         before: Option<u64>,
     ) {
         let nft = NftFamily::from(family);
-        let first_set_id = self.next_set_id;
-        let sets = expr::anonymous_sets(rule, family, first_set_id);
-        self.next_set_id += u32::try_from(sets.len()).unwrap_or(0);
-        for set in &sets {
-            self.add_anonymous_set(nft, set, chain);
-        }
         // Without NLM_F_APPEND the kernel inserts before the position.
         let extra = if before.is_some() { flags::CREATE } else { flags::CREATE | flags::APPEND };
         self.message(msg::NEW_RULE, extra, nft, ("add a rule to chain", chain.clone()), |b, t| {
             b.text(1, t);
             b.text(2, chain);
-            b.nested(4, |b| expr::write(b, rule, Context { family, table, first_set_id }));
+            b.nested(4, |b| expr::write(b, rule, Context { family, table, lists }));
             if let Some(handle) = before {
                 b.be64(6, handle);
             }
@@ -191,28 +186,13 @@ impl Batch {
         });
     }
 
-    fn add_anonymous_set(&mut self, family: NftFamily, set: &AnonymousSet, chain: &Arc<str>) {
-        let label = ("add an anonymous set for chain", chain.clone());
-        let key_len = set.intervals.first().map_or(2, |(a, _)| a.len());
-        self.message(msg::NEW_SET, flags::CREATE, family, label.clone(), |b, t| {
-            b.text(1, t);
-            b.text(2, expr::ANONYMOUS_NAME);
-            b.be32(3, set_flag::ANONYMOUS | set_flag::CONSTANT | set_flag::INTERVAL);
-            b.be32(4, set.key_type);
-            b.be32(5, u32::try_from(key_len).unwrap_or(4));
-            b.be32(10, set.id);
-            b.bytes(13, &key_byteorder(true));
-        });
-        for part in set.intervals.chunks(ELEMENTS_PER_MESSAGE) {
-            self.message(msg::NEW_ELEMENT, flags::CREATE, family, label.clone(), |b, t| {
-                b.text(1, t);
-                b.text(2, expr::ANONYMOUS_NAME);
-                b.be32(4, set.id);
-                b.nested(3, |b| {
-                    for (first, last) in part {
-                        interval(b, first, last);
-                    }
-                });
+    /// Adds what a list holds to its set.
+    pub fn intervals(&mut self, family: NftFamily, list: &List) {
+        for part in list.intervals.chunks(ELEMENTS_PER_MESSAGE) {
+            self.elements(family, &list.name, true, |b| {
+                for (first, last) in part {
+                    interval(b, first, last);
+                }
             });
         }
     }
@@ -403,11 +383,11 @@ fn interval(b: &mut Builder, first: &[u8], last: &[u8]) {
 fn member(b: &mut Builder, kind: SetType, m: &IpSetMember) {
     match (kind, m) {
         (SetType::Net, IpSetMember::Net(n)) => {
-            interval(b, &expr::octets(&n.network()), &expr::octets(&n.broadcast()));
+            interval(b, &octets(&n.network()), &octets(&n.broadcast()));
         }
-        (_, IpSetMember::Net(n)) => b.nested(LIST_ELEM, |b| key(b, &expr::octets(&n.addr()))),
+        (_, IpSetMember::Net(n)) => b.nested(LIST_ELEM, |b| key(b, &octets(&n.addr()))),
         (_, IpSetMember::IpPort(addr, protocol, port)) => {
-            let mut bytes = expr::octets(addr);
+            let mut bytes = octets(addr);
             bytes.extend_from_slice(&[*protocol, 0, 0, 0]);
             bytes.extend_from_slice(&port.to_be_bytes());
             bytes.extend_from_slice(&[0, 0]);

@@ -1,7 +1,7 @@
 //! A lowered rule as the kernel's expressions.
 //!
-//! In: a rule of one family. Out: attributes of `NFTA_RULE_EXPRESSIONS`, and the anonymous sets it needs. Always holds:
-//! the order of expressions is that of `nft`'s own output, so that its listing shows the rule as it is meant.
+//! In: a rule of one family, and its lists. Out: attributes of `NFTA_RULE_EXPRESSIONS`. Always holds: the order of
+//! expressions is that of `nft`'s own output, so that its listing shows the rule as it is meant.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use felix_message::PortRange;
 use ipnet::IpNet;
 
 use super::NftFamily;
+use super::list::{List, octets};
 use crate::kernel::attr::Builder;
 use crate::render::names;
 use crate::rule::{Action, End, Family, Match, Rule, Table};
@@ -68,68 +69,18 @@ pub mod verdict {
     pub const RETURN: i32 = -5;
 }
 
-/// Members of an anonymous set that a rule looks up: sorted intervals of keys of one length, ends included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnonymousSet {
-    pub id: u32,
-    pub key_type: u32,
-    pub intervals: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// Name under which a rule refers to an anonymous set of its own transaction.
-pub const ANONYMOUS_NAME: &str = "__set%d";
-
-/// Anonymous sets of a rule, numbered from `first_id` in the order in which [`write`] refers to them.
-#[must_use]
-pub fn anonymous_sets(rule: &Rule, family: Family, first_id: u32) -> Vec<AnonymousSet> {
-    const SERVICE: u32 = 13;
-    let mut out = Vec::new();
-    for m in &rule.matches {
-        let (key_type, intervals) = match m {
-            Match::Ports { ranges, .. } if ranges.len() > 1 => {
-                let bytes = |p: u16| p.to_be_bytes().to_vec();
-                (SERVICE, ranges.iter().map(|r| (bytes(r.first), bytes(r.last))).collect())
-            }
-            Match::Net { nets, .. } if nets.len() > 1 => {
-                let key = match family {
-                    Family::V4 => 7,
-                    Family::V6 => 8,
-                };
-                let nets = IpNet::aggregate(nets);
-                let mut intervals: Vec<_> =
-                    nets.iter().map(|n| (octets(&n.network()), octets(&n.broadcast()))).collect();
-                intervals.sort();
-                (key, intervals)
-            }
-            _ => continue,
-        };
-        let id = first_id + u32::try_from(out.len()).unwrap_or(u32::MAX);
-        out.push(AnonymousSet { id, key_type, intervals });
-    }
-    out
-}
-
-/// Bytes of an address.
-#[must_use]
-pub fn octets(addr: &IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    }
-}
-
 /// What an encoder of one rule needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct Context<'a> {
     pub family: Family,
     pub table: Table,
-    /// Id of the rule's first anonymous set.
-    pub first_set_id: u32,
+    /// As [`super::list::of_rule`] has them.
+    pub lists: &'a [List],
 }
 
 /// Appends the rule's expressions.
-pub fn write(b: &mut Builder, rule: &Rule, cx: Context) {
-    let mut e = Encoder { b, cx, next_set: cx.first_set_id, protocol: None };
+pub fn write(b: &mut Builder, rule: &Rule, cx: Context<'_>) {
+    let mut e = Encoder { b, cx, lists: cx.lists.iter(), protocol: None };
     for m in &rule.matches {
         e.condition(m);
     }
@@ -142,8 +93,8 @@ pub fn write(b: &mut Builder, rule: &Rule, cx: Context) {
 
 struct Encoder<'a> {
     b: &'a mut Builder,
-    cx: Context,
-    next_set: u32,
+    cx: Context<'a>,
+    lists: std::slice::Iter<'a, List>,
     /// What an earlier condition fixed.
     protocol: Option<u8>,
 }
@@ -201,13 +152,10 @@ impl Encoder<'_> {
         self.cmp(if not { CMP_NEQ } else { CMP_EQ }, value);
     }
 
-    fn lookup(&mut self, not: bool, set: &str, id: Option<u32>) {
+    fn lookup(&mut self, not: bool, set: &str) {
         self.expr("lookup", |b| {
             b.text(1, set);
             b.be32(2, REG);
-            if let Some(id) = id {
-                b.be32(4, id);
-            }
             if not {
                 b.be32(5, 1);
             }
@@ -275,7 +223,7 @@ impl Encoder<'_> {
             Match::Set { end, not, set } => {
                 self.address(*end);
                 let name = names::set(self.cx.family, set);
-                self.lookup(*not, &name, None);
+                self.lookup(*not, &name);
             }
             Match::PortSet { end, not, set } => self.port_set(*end, *not, &names::set(self.cx.family, set)),
             Match::Ports { end, not, ranges } => self.ports(*end, *not, ranges),
@@ -337,14 +285,16 @@ impl Encoder<'_> {
                 }
                 self.equal(not, &octets(&one.network()));
             }
-            _ => self.lookup_anonymous(not),
+            _ => self.lookup_list(not),
         }
     }
 
-    fn lookup_anonymous(&mut self, not: bool) {
-        let id = self.next_set;
-        self.next_set += 1;
-        self.lookup(not, ANONYMOUS_NAME, Some(id));
+    fn lookup_list(&mut self, not: bool) {
+        match self.lists.next() {
+            Some(list) => self.lookup(not, &list.name),
+            // Every list is there: see [`Context::lists`].
+            None => self.impossible(),
+        }
     }
 
     fn port_offset(end: End) -> u32 {
@@ -362,7 +312,7 @@ impl Encoder<'_> {
         self.address(end);
         self.meta(META_L4PROTO, REG32 + words);
         self.payload(BASE_TRANSPORT, Self::port_offset(end), 2, REG32 + words + 1);
-        self.lookup(not, set, None);
+        self.lookup(not, set);
     }
 
     fn ports(&mut self, end: End, not: bool, ranges: &[PortRange]) {
@@ -370,7 +320,7 @@ impl Encoder<'_> {
         match ranges {
             [one] if one.first == one.last => self.equal(not, &one.first.to_be_bytes()),
             [one] => self.range(not, &one.first.to_be_bytes(), &one.last.to_be_bytes()),
-            _ => self.lookup_anonymous(not),
+            _ => self.lookup_list(not),
         }
     }
 

@@ -2,12 +2,14 @@
 //!
 //! - [`batch`]: a transaction as bytes: tables, chains, rules, sets, elements.
 //! - [`expr`]: a rule's conditions and action as the kernel's expressions.
+//! - [`list`]: lists of a rule as sets.
 //! - [`read`]: what stands in the kernel.
 //!
 //! Numbers are those of `linux/netfilter/nf_tables.h`.
 
 pub mod batch;
 pub mod expr;
+pub mod list;
 pub mod read;
 
 /// Netlink protocol.
@@ -77,6 +79,8 @@ pub enum SetType {
     Net,
     /// Address, protocol, port.
     AddrPort,
+    /// Ranges of ports.
+    Ports,
     /// Interface name → verdict.
     Dispatch,
 }
@@ -84,18 +88,20 @@ pub enum SetType {
 /// Flags of sets.
 pub(crate) mod set_flag {
     pub const ANONYMOUS: u32 = 1;
-    pub const CONSTANT: u32 = 2;
     pub const INTERVAL: u32 = 4;
     pub const MAP: u32 = 8;
 }
 
 impl SetType {
+    /// All that we make.
+    pub const ALL: [Self; 5] = [Self::Addr, Self::Net, Self::AddrPort, Self::Ports, Self::Dispatch];
+
     /// Flags as the kernel has them.
     #[must_use]
     pub fn flags(self) -> u32 {
         match self {
             Self::Addr | Self::AddrPort => 0,
-            Self::Net => set_flag::INTERVAL,
+            Self::Net | Self::Ports => set_flag::INTERVAL,
             Self::Dispatch => set_flag::MAP,
         }
     }
@@ -113,6 +119,7 @@ impl SetType {
         match self {
             Self::Addr | Self::Net => (addr, len, true),
             Self::AddrPort => ((addr << 12) | (PROTOCOL << 6) | SERVICE, len + 8, true),
+            Self::Ports => (SERVICE, 2, true),
             Self::Dispatch => (IFNAME, 16, false),
         }
     }

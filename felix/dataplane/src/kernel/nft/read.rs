@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::batch::{Tag, tag_of};
 use super::expr::verdict;
+use super::list::Interval;
 use super::{NftFamily, SetType, message_type, msg, set_flag};
 use crate::kernel::attr::{Attributes, Builder, Message, be32, be64, text};
 use crate::kernel::netlink::{Netlink, flags};
@@ -248,11 +249,10 @@ fn sets(
                 return;
             }
             let key = (find(&attrs, 4).and_then(be32), find(&attrs, 5).and_then(be32));
-            let kind =
-                [SetType::Addr, SetType::Net, SetType::AddrPort, SetType::Dispatch].into_iter().find(|k| {
-                    let (t, l, _) = k.key(family);
-                    k.flags() == flags && key == (Some(t), Some(l))
-                });
+            let kind = SetType::ALL.into_iter().find(|k| {
+                let (t, l, _) = k.key(family);
+                k.flags() == flags && key == (Some(t), Some(l))
+            });
             out.borrow_mut().insert(name.into(), kind);
         },
     ))?;
@@ -310,8 +310,21 @@ pub fn members(
         SetType::Net => intervals(raw),
         SetType::Addr => raw.iter().map(|e| address(&e.key).map(|a| IpSetMember::Net(a.into()))).collect(),
         SetType::AddrPort => raw.iter().map(|e| address_port(&e.key)).collect(),
-        SetType::Dispatch => None,
+        SetType::Ports | SetType::Dispatch => None,
     })
+}
+
+/// Reads the intervals of a list's set, sorted. `None`: something in it is not of the kind that we put there.
+///
+/// # Errors
+/// As the kernel says.
+pub fn list(
+    socket: &mut Netlink,
+    family: NftFamily,
+    table: &str,
+    set: &str,
+) -> io::Result<Option<Vec<Interval>>> {
+    Ok(pairs(elements(socket, family, table, set)?))
 }
 
 /// Reads a dispatch map: interface → chain. An entry with another verdict has an empty chain.
@@ -345,7 +358,13 @@ fn address_port(bytes: &[u8]) -> Option<IpSetMember> {
 }
 
 /// Networks of an interval set's elements.
-fn intervals(mut raw: Vec<Element>) -> Option<Vec<IpSetMember>> {
+fn intervals(raw: Vec<Element>) -> Option<Vec<IpSetMember>> {
+    let all = pairs(raw)?;
+    all.iter().map(|(first, last)| network(first, last).map(IpSetMember::Net)).collect()
+}
+
+/// First and last keys of an interval set's elements.
+fn pairs(mut raw: Vec<Element>) -> Option<Vec<Interval>> {
     // Where one interval ends another may begin: ends first.
     raw.sort_by(|a, b| a.key.cmp(&b.key).then(b.end.cmp(&a.end)));
     let mut out = Vec::with_capacity(raw.len() / 2);
@@ -354,13 +373,13 @@ fn intervals(mut raw: Vec<Element>) -> Option<Vec<IpSetMember>> {
         match (start.take(), e.end) {
             (None, true) => {} // `nft` itself puts an end before the first interval.
             (None, false) => start = Some(e.key),
-            (Some(s), true) => out.push(IpSetMember::Net(network(&s, &predecessor(&e.key)?)?)),
+            (Some(s), true) => out.push((s, predecessor(&e.key)?)),
             (Some(_), false) => return None,
         }
     }
     if let Some(s) = start {
         let last = vec![0xff; s.len()];
-        out.push(IpSetMember::Net(network(&s, &last)?));
+        out.push((s, last));
     }
     Some(out)
 }
@@ -431,8 +450,8 @@ mod tests {
         #[test]
         fn a_network_is_found_again(addr: u32, len in 0_u8..=32) {
             let net = IpNet::new(IpAddr::from(addr.to_be_bytes()), len).unwrap().trunc();
-            let first = super::super::expr::octets(&net.network());
-            let last = super::super::expr::octets(&net.broadcast());
+            let first = super::super::list::octets(&net.network());
+            let last = super::super::list::octets(&net.broadcast());
             prop_assert_eq!(network(&first, &last), Some(net));
         }
     }
