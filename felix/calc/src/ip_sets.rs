@@ -32,8 +32,8 @@ use crate::slices::{Slice, SliceKey, Slices};
 pub enum SetSpec {
     /// Addresses of what a selector matches.
     Addresses(Selector),
-    /// Addresses and ports of a port name, of endpoints that a selector matches.
-    NamedPort { selector: Selector, protocol: u8, name: Box<str> },
+    /// Addresses and ports of a port name, of endpoints that a selector matches; of one protocol or of any.
+    NamedPort { selector: Selector, protocol: Option<u8>, name: Box<str> },
     /// Endpoints of a service (`namespace/name`), with or without their ports.
     Service { name: Box<str>, with_ports: bool },
 }
@@ -45,10 +45,11 @@ impl SetSpec {
             Self::Addresses(selector) => selector.unique_id().into(),
             Self::NamedPort { selector, protocol, name } => {
                 let protocol = match protocol {
-                    6 => "tcp".to_owned(),
-                    17 => "udp".to_owned(),
-                    132 => "sctp".to_owned(),
-                    other => other.to_string(),
+                    Some(6) => "tcp".to_owned(),
+                    Some(17) => "udp".to_owned(),
+                    Some(132) => "sctp".to_owned(),
+                    Some(other) => other.to_string(),
+                    None => "any".to_owned(),
                 };
                 hashed("n", &format!("{},{protocol},{name}", selector.unique_id()))
             }
@@ -292,10 +293,10 @@ impl IpSets {
         !covered
             && items.with_net(net).any(|item| {
                 let has_port = match (&set.spec, member) {
-                    (SetSpec::NamedPort { protocol, name, .. }, IpSetMember::IpPort(_, _, port)) => {
+                    (SetSpec::NamedPort { protocol, name, .. }, IpSetMember::IpPort(_, of, port)) => {
                         items.traits(item).is_some_and(|t| {
                             let mut ports = items.ports(t.ports).iter();
-                            ports.any(|p| p.protocol == *protocol && p.name == *name && p.port == *port)
+                            ports.any(|p| p.is(*protocol, name) && p.protocol == *of && p.port == *port)
                         })
                     }
                     _ => true,
@@ -424,8 +425,8 @@ fn members_of(spec: &SetSpec, nets: &[IpNet], ports: &[NamedPort]) -> Vec<IpSetM
         SetSpec::NamedPort { protocol, name, .. } => {
             let mut out: Vec<IpSetMember> = Vec::new();
             for net in nets.iter().filter(|n| is_host_net(**n)) {
-                let ports = ports.iter().filter(|p| p.protocol == *protocol && p.name == *name);
-                out.extend(ports.map(|p| IpSetMember::IpPort(net.addr(), *protocol, p.port)));
+                let ports = ports.iter().filter(|p| p.is(*protocol, name));
+                out.extend(ports.map(|p| IpSetMember::IpPort(net.addr(), p.protocol, p.port)));
             }
             out.sort_unstable();
             out.dedup();

@@ -42,6 +42,13 @@ pub struct NamedPort {
     pub port: u16,
 }
 
+impl NamedPort {
+    /// True where it has the name, and the protocol where one is asked for.
+    pub fn is(&self, protocol: Option<u8>, name: &str) -> bool {
+        *self.name == *name && protocol.is_none_or(|p| p == self.protocol)
+    }
+}
+
 /// Addresses of an item, sorted and distinct. One IPv4 address, the usual case, needs no memory of its own.
 enum Nets {
     One(Ipv4Net),

@@ -179,10 +179,13 @@ impl ParsedRule {
                 return Err(RuleError::Protocol(protocol.to_string()));
             }
         }
-        let has_ports = [&rule.src_ports, &rule.dst_ports, &rule.not_src_ports, &rule.not_dst_ports];
-        if has_ports.iter().any(|p| !p.is_empty())
-            && !rule.protocol.as_ref().is_some_and(Protocol::supports_ports)
-        {
+        let ports = [&rule.src_ports, &rule.dst_ports, &rule.not_src_ports, &rule.not_dst_ports];
+        let ports_allowed = match &rule.protocol {
+            Some(protocol) => protocol.supports_ports() || ports.iter().all(|p| p.is_empty()),
+            // A name stands for ports with their protocols; a number needs one.
+            None => ports.into_iter().flatten().all(|p| matches!(p, Port::Named(_))),
+        };
+        if !ports_allowed {
             let protocol = rule.protocol.as_ref().map_or("any".to_owned(), ToString::to_string);
             return Err(RuleError::PortsWithoutProtocol(protocol));
         }
@@ -237,13 +240,13 @@ impl ParsedRule {
                 _ => {}
             }
         }
-        let protocol = rule.protocol.as_ref().and_then(Protocol::number).unwrap_or_default();
+        let protocol = rule.protocol.as_ref().and_then(Protocol::number);
         rule.src = self.render_side(End::Source, protocol, set);
         rule.dst = self.render_side(End::Destination, protocol, set);
         rule
     }
 
-    fn render_side(&self, end: End, protocol: u8, set: &mut impl FnMut(SetSpec) -> IpSetId) -> Side {
+    fn render_side(&self, end: End, protocol: Option<u8>, set: &mut impl FnMut(SetSpec) -> IpSetId) -> Side {
         let mut side = Side::default();
         let (mut selector, mut not_selector) = (None, None);
         let (mut ports, mut not_ports): (&[Port], &[Port]) = (&[], &[]);

@@ -188,6 +188,25 @@ fn one_member_that_changes_is_one_delta() {
 }
 
 #[test]
+fn a_port_name_without_a_protocol_stands_for_its_ports_of_every_protocol() {
+    let mut node = Node::new();
+    let mut dns = pod(&["10.0.0.1/32"], json!({}), &[]);
+    dns["ports"] = json!([
+        {"name": "dns", "protocol": "udp", "port": 53}, {"name": "dns", "protocol": "tcp", "port": 5353},
+        {"name": "web", "protocol": "tcp", "port": 80},
+    ]);
+    let rule = |with: Value| json!({"selector": "all()", "types": ["ingress"], "inbound_rules": [with]});
+    let (path, name) = (pod_path("here", "a"), gnp("p"));
+    node.set(&[(&path, dns), (&name, rule(json!({"dst_ports": ["dns"]})))]);
+    assert_eq!(node.members(), ["10.0.0.1,6:5353", "10.0.0.1,17:53"]);
+    node.set(&[(&name, rule(json!({"dst_ports": ["dns"], "protocol": "udp"})))]);
+    assert_eq!(node.members(), ["10.0.0.1,17:53"]);
+    // A number says nothing without a protocol: the whole policy is left out.
+    node.set(&[(&name, rule(json!({"dst_ports": ["dns", 80]})))]);
+    assert!(node.0.mirror.ip_sets.is_empty());
+}
+
+#[test]
 fn an_update_that_changes_nothing_says_nothing() {
     let mut node = Node::new();
     let objects = [
