@@ -66,6 +66,11 @@ pub async fn call(request: &Request, stdin: &[u8], command: request::Command) ->
     if command == request::Command::Add { CniResult::parse(&value) } else { Ok(CniResult::default()) }
 }
 
+/// True where the other plugin gets addresses over the pod's interface, which must stand before ADD and until after DEL.
+pub fn by_interface(request: &Request) -> bool {
+    request.conf.ipam.type_ == "dhcp"
+}
+
 /// Standard input for the other plugin's ADD: `usePodCidr` is replaced by what Kubernetes gave the node.
 pub async fn stdin_for_add(
     request: &Request,

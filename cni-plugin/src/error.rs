@@ -41,6 +41,8 @@ pub enum Code {
     CheckFailed = 102,
     /// The datastore refused, or what it holds is wrong.
     Datastore = 103,
+    /// The plugin itself is wrong.
+    Internal = 104,
 }
 
 #[derive(Serialize)]

@@ -1,9 +1,10 @@
 //! A call from its beginning to its exit code: the one place that touches the process.
 //!
 //! In come the process's environment and standard input, out go JSON on standard output and the exit code. Every call
-//! ends within [`LIMIT`].
+//! ends within [`LIMIT`], and also where the plugin itself is wrong: a panic is told as an error of the specification.
 
 use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,14 @@ pub enum Plugin {
 }
 
 impl Plugin {
+    /// The plugin that this process was called as: one file can be both, under two names.
+    #[must_use]
+    pub fn called() -> Self {
+        let called = std::env::args_os().next().map(PathBuf::from);
+        let name = called.as_deref().and_then(Path::file_name);
+        if name.is_some_and(|n| n == Self::CalicoIpam.name()) { Self::CalicoIpam } else { Self::Calico }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Calico => "calico",
@@ -46,18 +55,39 @@ pub fn main(plugin: Plugin) -> ExitCode {
     let command = std::env::var("CNI_COMMAND").unwrap_or_default();
     let read =
         if command.is_empty() { Ok(0) } else { std::io::stdin().take(MAX_STDIN).read_to_end(&mut stdin) };
+    let version = request::version_for_errors(&stdin);
+    tell_panics(version.clone());
     let outcome = read
         .map_err(|e| CniError::new(Code::Io, format!("standard input cannot be read: {e}")))
         .and_then(|_| request::parse(&stdin, |n| std::env::var(n).ok()))
         .and_then(|request| serve(plugin, &request, &stdin));
     let (text, code) = match outcome {
         Ok(text) => (text, ExitCode::SUCCESS),
-        Err(e) => (e.to_json(&request::version_for_errors(&stdin)), ExitCode::FAILURE),
+        Err(e) => (e.to_json(&version), ExitCode::FAILURE),
     };
+    say(&text);
+    code
+}
+
+fn say(text: &str) {
     let mut out = std::io::stdout();
     // A runtime that does not listen any more has no use for an error about it.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    code
+}
+
+/// Lets a panic, on whatever thread, end the process with an error that the runtime can read. Nothing is undone: the
+/// runtime's DEL finds what is left, as after a kill.
+fn tell_panics(version: String) {
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "the plugin is wrong");
+        say(&of_panic(&panic.to_string()).to_json(&version));
+        std::process::exit(1);
+    }));
+}
+
+fn of_panic(what: &str) -> CniError {
+    CniError::new(Code::Internal, format!("the plugin failed: {what}"))
+        .with_details("this is a bug in the plugin: please report it with the log; DEL removes what is left")
 }
 
 fn serve(plugin: Plugin, request: &Request, stdin: &[u8]) -> Result<String, CniError> {
@@ -95,4 +125,18 @@ fn serve(plugin: Plugin, request: &Request, stdin: &[u8]) -> Result<String, CniE
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_specification() {
+        let json: serde_json::Value =
+            serde_json::from_str(&of_panic("index out of bounds").to_json("1.0.0")).unwrap();
+        assert_eq!((&json["cniVersion"], &json["code"]), (&"1.0.0".into(), &104.into()));
+        assert!(json["msg"].as_str().unwrap().contains("index out of bounds"));
+        assert!(json["details"].as_str().unwrap().contains("report"));
+    }
 }

@@ -1,89 +1,20 @@
-//! `cnitool`, the CNI project's own driver, calls the plugin as a runtime does: every command in every version.
+//! `cnitool`, the CNI project's own driver, calls the plugin as a runtime does: every command in every
+//! version, and the plugins that follow ours in a list.
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
-use support::{Machine, NetNs, can_run};
+use support::driver::Driver;
+use support::kube::have_plugin;
+use support::{NetNs, run};
 
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-
-/// The program, which is built where it is not there yet.
-fn cnitool() -> Option<PathBuf> {
-    if !can_run() {
-        return None;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/build-cnitool");
-    let out = Command::new(&script).stdin(Stdio::null()).output().unwrap();
-    if out.status.success() {
-        return Some(PathBuf::from(String::from_utf8(out.stdout).unwrap().trim()));
-    }
-    let why = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs cnitool: {why}");
-    eprintln!("skipped: needs cnitool (tools/build-cnitool): {why}");
-    None
-}
-
-struct Driver {
-    program: PathBuf,
-    machine: Machine,
-}
-
-impl Driver {
-    fn new() -> Option<Self> {
-        let program = cnitool()?;
-        let machine = Machine::new();
-        machine.seed(&[("10.65.0.0/26", 29)]);
-        std::fs::create_dir(machine.dir.path().join("net.d")).unwrap();
-        // What libcni remembers of attachments.
-        std::fs::create_dir(machine.dir.path().join("cache")).unwrap();
-        Some(Self { program, machine })
-    }
-
-    fn configure(&self, version: &str) {
-        let mut plugin = self.machine.conf(version, |_| {});
-        plugin.as_object_mut().unwrap().retain(|k, _| k != "cniVersion" && k != "name");
-        let list = json!({ "cniVersion": version, "name": "peernet", "plugins": [plugin] });
-        let path = self.machine.dir.path().join("net.d/10-calico.conflist");
-        std::fs::write(&path, list.to_string()).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
-    }
-
-    /// Standard output, or what cnitool complains of. It keeps what it remembers in /var/lib/cni, which is replaced for
-    /// this one call.
-    fn call(&self, command: &str, pod: &str) -> Result<String, String> {
-        let cache = self.machine.dir.path().join("cache");
-        let out = self.machine.ns.enter(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).unwrap();
-            mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-            std::fs::create_dir("/var/lib/cni").unwrap();
-            mount(Some(&cache), "/var/lib/cni", none, MsFlags::MS_BIND, none).unwrap();
-            Command::new(&self.program)
-                .args([command, "peernet", pod])
-                .env_clear()
-                .env("NETCONFPATH", self.machine.dir.path().join("net.d"))
-                .env("CNI_PATH", Path::new(env!("CARGO_BIN_EXE_calico")).parent().unwrap())
-                .stdin(Stdio::null())
-                .output()
-                .unwrap()
-        });
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
-    }
-}
 
 #[test]
 fn every_command_works_in_every_version() {
     let Some(d) = Driver::new() else { return };
     for version in VERSIONS {
-        d.configure(version);
+        d.configure(version, &[]);
         let pods = [NetNs::new(), NetNs::new()];
         let paths = [pods[0].path(), pods[1].path()];
         let say = |what: &str, e: String| -> ! { panic!("{version} {what}: {e}") };
@@ -107,7 +38,7 @@ fn every_command_works_in_every_version() {
             }
         }
         if version >= "0.4.0" {
-            support::run("ip", &["-n", &pods[0].name, "address", "flush", "dev", "eth0"]);
+            run("ip", &["-n", &pods[0].name, "address", "flush", "dev", "eth0"]);
             let e = d.call("check", &paths[0]).unwrap_err();
             assert!(e.contains(addresses[0].trim_end_matches("/32")), "{version}: {e}");
         }
@@ -127,7 +58,7 @@ fn every_command_works_in_every_version() {
 #[test]
 fn errors_reach_the_runtime_with_what_to_do() {
     let Some(mut d) = Driver::new() else { return };
-    d.configure("1.1.0");
+    d.configure("1.1.0", &[]);
     let pod = NetNs::new();
     let missing = d.call("add", "/run/netns/cnit-nothing").unwrap_err();
     assert!(missing.contains("cnit-nothing"), "{missing}");
@@ -141,5 +72,60 @@ fn errors_reach_the_runtime_with_what_to_do() {
     d.machine.start_etcd();
     d.call("add", &pod.path()).unwrap();
     d.call("del", &pod.path()).unwrap();
+    d.machine.assert_clean();
+}
+
+/// What `calico.yaml` has after `calico`, and `tuning`.
+#[test]
+fn plugins_that_follow_in_the_list_find_what_they_need() {
+    if !["portmap", "bandwidth", "tuning"].iter().all(|p| have_plugin(p)) {
+        return;
+    }
+    let Some(d) = Driver::new() else { return };
+    let (host, pod) = (&d.machine.ns, NetNs::new());
+    let sysctl = json!({"net.core.somaxconn": "500"});
+    d.configure(
+        "1.0.0",
+        &[
+            json!({"type": "portmap", "capabilities": {"portMappings": true}}),
+            json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}),
+            json!({"type": "tuning", "sysctl": sysctl, "dataDir": d.machine.dir.path().join("tuning")}),
+        ],
+    );
+    // A host has an address and a way out: for those it answers its pods' ARP.
+    run("ip", &["-n", &host.name, "link", "add", "out0", "type", "dummy"]);
+    run("ip", &["-n", &host.name, "address", "add", "192.0.2.10/24", "dev", "out0"]);
+    run("ip", &["-n", &host.name, "link", "set", "out0", "up"]);
+    run("ip", &["-n", &host.name, "route", "add", "default", "via", "192.0.2.1"]);
+    let capabilities = json!({
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+        "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000},
+    });
+    let call = |command: &str| d.call_with(command, &pod.path(), &capabilities);
+
+    let result: Value = serde_json::from_str(&call("add").unwrap()).unwrap();
+    let interface = result["interfaces"][0]["name"].as_str().unwrap().to_owned();
+    assert!(interface.starts_with("cali"), "{result}");
+    assert_eq!(pod.sysctl("core/somaxconn"), "500");
+    // The host's port is the pod's.
+    let listener = pod.enter(|| std::net::TcpListener::bind("0.0.0.0:80").unwrap());
+    let connect = || {
+        let address = "192.0.2.10:8080".parse().unwrap();
+        std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5)).map(|_| ())
+    };
+    host.enter(connect).unwrap();
+    drop(listener);
+    // Both ways are slowed down: at the host's end, and at a device that has what comes out of it.
+    let limits = host.exec("tc qdisc show");
+    assert_eq!(limits.matches("qdisc tbf").count(), 2, "{limits}");
+    assert!(limits.contains(&format!("dev {interface}")), "{limits}");
+    call("check").unwrap();
+
+    for _ in 0..2 {
+        call("del").unwrap();
+    }
+    assert_eq!(host.exec("ip -o link show type ifb"), "");
+    assert!(host.enter(connect).is_err());
+    run("ip", &["-n", &host.name, "link", "del", "out0"]);
     d.machine.assert_clean();
 }

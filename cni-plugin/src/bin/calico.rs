@@ -1,5 +1,5 @@
-//! The CNI plugin `calico`. Everything is in the library; see `cni_plugin::run`.
+//! The CNI plugin `calico`, and a copy of it named `calico-ipam` is that one. See `cni_plugin::run`.
 
 fn main() -> std::process::ExitCode {
-    cni_plugin::run::main(cni_plugin::run::Plugin::Calico)
+    cni_plugin::run::main(cni_plugin::run::Plugin::called())
 }

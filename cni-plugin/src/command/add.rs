@@ -25,13 +25,14 @@ use libcalico_model::{Key, Value};
 
 use super::addresses::Given;
 use super::{OWN_IPAM, SharedNs, answer, cluster_key, kernel, mtu_file, ready};
+use crate::delegate;
 use crate::endpoint::{self, StoredEndpoint};
 use crate::error::CniError;
 use crate::facts;
 use crate::gates;
 use crate::machine;
 use crate::network::netns::NetNs;
-use crate::network::{configure, differences, make_pair, remove, remove_host};
+use crate::network::{configure, differences, make_pair, raise, remove, remove_host};
 use crate::plan::{self, NetworkPlan, mac_text, parse_mac};
 use crate::policy_wait;
 use crate::request::Request;
@@ -63,14 +64,10 @@ pub async fn add(request: &Request, stdin: &[u8]) -> Result<CniResult, CniError>
         job.make_profile().await?;
     }
     let plan = job.plan(&known);
-    let (p, ns) = (plan.clone(), Arc::clone(&job.ns));
     let workload = known.workload.clone();
-    let (made, given) = tokio::join!(kernel(move || make_pair(&p, &ns)), job.addresses(known));
-    let outcome = match (made, given) {
-        (Ok(()), Ok(given)) => job.connect(&plan, &workload, given).await.map_err(|e| (e, true)),
-        (Err(e), Ok(_)) => Err((e.into(), true)),
-        (Err(e), Err((_, written))) => Err((e.into(), written)),
-        (Ok(()), Err(failure)) => Err(failure),
+    let outcome = match job.pair_and_addresses(&plan, known).await {
+        Ok(given) => job.connect(&plan, &workload, given).await.map_err(|e| (e, true)),
+        Err(failure) => Err(failure),
     };
     match outcome {
         Ok(result) => {
@@ -170,6 +167,21 @@ impl Job<'_> {
         let wishes =
             wishes::read(&self.request.conf, workload.facts.as_ref(), workload.namespace_facts.as_ref())?;
         Ok(Known { workload, wishes, snapshot, endpoint, profile })
+    }
+
+    /// The pair of interfaces is made while addresses are asked for; where those come over the interface, before.
+    async fn pair_and_addresses(&self, plan: &NetworkPlan, known: Known) -> Result<Given, Failure> {
+        let (p, ns) = (plan.clone(), Arc::clone(&self.ns));
+        if delegate::by_interface(self.request) {
+            let made = kernel(move || make_pair(&p, &ns).and_then(|()| raise(&p, &ns)));
+            made.await.map_err(|e| (e.into(), false))?;
+            return self.addresses(known).await;
+        }
+        match tokio::join!(kernel(move || make_pair(&p, &ns)), self.addresses(known)) {
+            (Ok(()), given) => given,
+            (Err(e), Ok(_)) => Err((e.into(), true)),
+            (Err(e), Err((_, written))) => Err((e.into(), written)),
+        }
     }
 
     /// The profile is made once in the life of a network or namespace.

@@ -51,6 +51,10 @@ pub async fn del(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
         w.machine = machine::of(&stores, &w).await?;
         Known::read(&stores, request, &w).await
     };
+    if delegate::by_interface(request) {
+        // A lease is given back over the interface.
+        free_delegated(request, stdin).await?;
+    }
     let (cut, known) = tokio::join!(in_pod(cut), known);
     let known = match known {
         Ok(known) => known,
@@ -88,8 +92,7 @@ async fn release_known(
     mut known: Known,
 ) -> Result<(), CniError> {
     if request.conf.ipam.type_ != OWN_IPAM {
-        let stdin = delegate::stdin_for_del(request, stdin)?;
-        delegate::call(request, &stdin, Command::Del).await?;
+        free_delegated(request, stdin).await?;
     }
     let handle = w.handle(&request.conf.name);
     let key = endpoint::key(w);
@@ -126,6 +129,12 @@ async fn release_known(
         }
     }
     Err(CniError::new(Code::TryAgainLater, "the pod's endpoint is changed by others all the time"))
+}
+
+/// Lets the other IPAM plugin free what the container has; nothing, where it was freed before.
+async fn free_delegated(request: &Request, stdin: &[u8]) -> Result<(), CniError> {
+    let stdin = delegate::stdin_for_del(request, stdin)?;
+    delegate::call(request, &stdin, Command::Del).await.map(|_| ())
 }
 
 /// A machine's pod goes: its addresses stay the machine's, unless that is being deleted and this was its last pod.

@@ -98,6 +98,18 @@ fn clear_way(plan: &NetworkPlan, ns: &NetNs, host: &mut Netlink) -> Result<()> {
     })
 }
 
+/// Brings both ends up, without any address: enough to ask for one over the interface.
+pub fn raise(plan: &NetworkPlan, ns: &NetNs) -> Result<()> {
+    raise_end(&plan.host_ifname, "the host")?;
+    ns.run(|| raise_end(&plan.pod_ifname, &ns.path().display().to_string()))
+}
+
+fn raise_end(name: &str, place: &str) -> Result<()> {
+    let mut nl = open()?;
+    let link = need(&mut nl, name, place)?;
+    at(nl.set_up(link.index), || format!("bringing {name} up"))
+}
+
 /// Brings both ends up and gives the pod its addresses, routes and sysctls, the host its routes.
 pub fn configure(plan: &NetworkPlan, ns: &NetNs) -> Result<()> {
     let mut host = open()?;

@@ -2,6 +2,7 @@
 //! when it is dropped.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod driver;
 pub mod kube;
 
 use std::collections::BTreeMap;
