@@ -36,14 +36,7 @@ impl Checked for IPAMConfiguration {
         let spec = Path::root("spec");
         let name = &self.metadata.name;
         e.require(name == "default", &Path::root("metadata").field("name"), name, "the only name is default");
-        let at = spec.field("maxBlocksPerHost");
-        e.range_opt(&at, self.spec.max_blocks_per_host, 0, 1_000_000);
-        e.require(
-            self.spec.max_blocks_per_host.unwrap_or_default() == 0 || self.spec.strict_affinity == Some(true),
-            &at,
-            self.spec.max_blocks_per_host.unwrap_or_default(),
-            "needs strictAffinity: true",
-        );
+        e.range_opt(&spec.field("maxBlocksPerHost"), self.spec.max_blocks_per_host, 0, 1_000_000);
         e.range_opt(&spec.field("ipCooldownSeconds"), self.spec.ip_cooldown_seconds, 0, 1200);
     }
 
@@ -69,13 +62,6 @@ pub(crate) const CRD: crate::crd::Table = {
         status: false,
         limits: &[&[
             ("", &[Rule("self.metadata.name == 'default'", "metadata.name: the only name is default")]),
-            (
-                "spec",
-                &[Rule(
-                    "!has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0 || (has(self.strictAffinity) && self.strictAffinity)",
-                    "maxBlocksPerHost needs strictAffinity: true",
-                )],
-            ),
             ("spec.autoAllocateBlocks", &[Default("true")]),
             ("spec.strictAffinity", &[Default("false")]),
             ("spec.maxBlocksPerHost", &[Min(0), Max(1_000_000), Default("0")]),

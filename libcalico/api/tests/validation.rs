@@ -229,7 +229,7 @@ fn other_kinds_have_their_rules() {
     assert_eq!(wrong_named(Kind::Tier, "t", json!({"defaultAction": "Allow"})), ["spec.defaultAction"]);
     assert_eq!(wrong(Kind::Node, json!({"bgp": {"ipv4Address": "fd00::1"}})), ["spec.bgp.ipv4Address"]);
     assert_eq!(wrong(Kind::Node, json!({"vxlanTunnelMACAddr": "x"})), ["spec.vxlanTunnelMACAddr"]);
-    assert_eq!(wrong(Kind::IPAMConfiguration, json!({"maxBlocksPerHost": 5})), ["spec.maxBlocksPerHost"]);
+    assert_eq!(wrong(Kind::IPAMConfiguration, json!({"maxBlocksPerHost": -5})), ["spec.maxBlocksPerHost"]);
     assert_eq!(
         wrong(Kind::FelixConfiguration, json!({"logSeverityScreen": "Loud", "vxlanPort": 70000})),
         ["spec.logSeverityScreen", "spec.vxlanPort"]
