@@ -136,6 +136,28 @@ fn key_of(object: &Value) -> Key {
     Key::resource(kind_of(object), text("/metadata/namespace"), text("/metadata/name"))
 }
 
+/// Where two values differ: the paths, with both sides.
+fn differences(path: &str, ours: &Value, theirs: &Value, out: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            // Older writers say of a rule's end that it has nothing, newer ones say nothing.
+            let says = |v: &Value| v.as_object().is_none_or(|o| !o.is_empty());
+            let keys: BTreeSet<&String> =
+                a.iter().chain(b).filter(|(_, v)| says(v)).map(|(key, _)| key).collect();
+            for key in keys {
+                differences(&format!("{path}/{key}"), &ours[key], &theirs[key], out);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (ours, theirs)) in a.iter().zip(b).enumerate() {
+                differences(&format!("{path}/{i}"), ours, theirs, out);
+            }
+        }
+        _ if ours == theirs => {}
+        _ => out.push(format!("{path}: {ours} and {theirs}")),
+    }
+}
+
 /// What each writer and each datastore gives an object of its own.
 fn without_identity(mut object: Value) -> Value {
     if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -161,7 +183,12 @@ fn json_of(resource: &Resource, left_out: &BTreeSet<String>) -> Value {
 }
 
 /// What the peer wrote is read whole, and written back as it was.
-async fn ours_reads_what_the_peer_wrote(peer: &Peer, store: &dyn Datastore, objects: &[Value]) -> Vec<Value> {
+/// What the peer took of the objects, and what it does not know.
+async fn ours_reads_what_the_peer_wrote(
+    peer: &Peer,
+    store: &dyn Datastore,
+    objects: &[Value],
+) -> (Vec<Value>, BTreeSet<String>) {
     let mut left_out = BTreeSet::new();
     let written: Vec<Value> = objects.iter().filter_map(|o| peer.apply(o, &mut left_out)).collect();
     for what in &left_out {
@@ -193,7 +220,7 @@ async fn ours_reads_what_the_peer_wrote(peer: &Peer, store: &dyn Datastore, obje
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    written
+    (written, left_out)
 }
 
 /// What we write the peer reads as it reads its own.
@@ -253,7 +280,7 @@ async fn on_etcd_each_reads_what_the_other_wrote_and_the_bytes_are_the_same() {
     let Some(peer) = Peer::new(environment) else { return };
     let store: Arc<dyn Datastore> = Arc::new(EtcdDatastore::new(support::config(&etcd)));
     let objects = objects(&["every-field.yaml", "every-field-etcd.yaml"]);
-    let written = ours_reads_what_the_peer_wrote(&peer, &*store, &objects).await;
+    let (written, unknown) = ours_reads_what_the_peer_wrote(&peer, &*store, &objects).await;
     let bytes = |object: &Value| {
         let said = etcd.etcdctl(&["get", &key_of(object).path(), "--print-value-only"]);
         without_identity(serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("{e}: {said}")))
@@ -268,9 +295,22 @@ async fn on_etcd_each_reads_what_the_other_wrote_and_the_bytes_are_the_same() {
         })
         .collect();
     the_peer_reads_what_ours_wrote(&peer, &*store, &written).await;
+    let mut wrong = Vec::new();
     for (object, theirs) in written.iter().zip(theirs) {
-        assert_eq!(bytes(object), theirs, "what is stored for {object}");
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let mut ours = bytes(object);
+        // Defaults of fields that the peer does not know.
+        for field in unknown.iter().filter_map(|f| f.strip_prefix(kind)?.strip_prefix('.')) {
+            remove(&mut ours, field);
+        }
+        differences("", &ours, &theirs, &mut wrong);
+        wrong.iter_mut().for_each(|w| {
+            if w.starts_with('/') {
+                w.insert_str(0, kind)
+            }
+        });
     }
+    assert!(wrong.is_empty(), "stored by us and by the peer:\n{}", wrong.join("\n"));
     addresses_are_the_same_to_both(&peer, &*store).await;
 }
 
@@ -306,7 +346,7 @@ async fn on_kubernetes_each_reads_what_the_other_wrote() {
         // `default` is there.
         let _ = server.raw("POST", "/api/v1/namespaces", Some(&object));
     }
-    let mut written = ours_reads_what_the_peer_wrote(&peer, &store, &objects).await;
+    let (mut written, _) = ours_reads_what_the_peer_wrote(&peer, &store, &objects).await;
     // On Kubernetes the peer writes no status: its controllers do. Ours writes what it is given.
     for object in &mut written {
         object.as_object_mut().map(|o| o.remove("status"));
