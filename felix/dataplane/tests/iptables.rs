@@ -203,7 +203,8 @@ fn rules_that_need_several_lines_match_in_the_kernel() {
         let base = Rule { protocol: Some(Protocol::Number(6)), ..allow() };
         let passes = |rule: Rule| {
             felix.apply(w.state(vec![rule]));
-            tcp(&w.a.ns, w.b.v4, 8080)
+            // A busy machine may be late with one of them.
+            (0..3).any(|_| tcp(&w.a.ns, w.b.v4, 8080))
         };
         let many = |last: u16| (0..20).map(|n| range(n * 10 + 1)).chain([range(last)]).collect::<Vec<_>>();
         let mut rule = base.clone();
