@@ -93,7 +93,15 @@ impl From<DatastoreError> for CniError {
             e if e.retryable() => Code::TryAgainLater,
             _ => Code::Datastore,
         };
-        Self { refused: matches!(e, DatastoreError::Unauthorized(_)), ..Self::new(code, e.to_string()) }
+        let cni =
+            Self { refused: matches!(e, DatastoreError::Unauthorized(_)), ..Self::new(code, e.to_string()) };
+        // Of a certificate that it does not accept, a server may say no more than that it hangs up.
+        match &e {
+            DatastoreError::Unreachable { endpoints, .. } if endpoints.contains("https://") => {
+                cni.with_details("if it runs, look at the certificates: the authority's and the client's own")
+            }
+            _ => cni,
+        }
     }
 }
 

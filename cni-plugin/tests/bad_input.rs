@@ -65,19 +65,19 @@ fn certificates_of_etcd_that_do_not_fit_are_told() {
         answer(spawn_in(&host, program, &conf, &environment(command, "c1", &path)), started)
     };
     let garbage = logs.path().join("garbage.pem");
-    std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nno base64\n-----END CERTIFICATE-----\n").unwrap();
+    std::fs::write(&garbage, "a page that says: not found\n").unwrap();
     type Change<'a> = &'a dyn Fn(&mut Value);
     let cases: [(u64, &[&str], Change<'_>); 5] = [
         // The server is not who the authority knows.
         (11, &["unreachable", "certificate"], &|c| c["etcd_ca_cert_file"] = json!(pki.cert("other-ca"))),
         // The server does not know the client.
-        (11, &["unreachable", "certificate"], &|c| {
+        (11, &["unreachable", "certificates"], &|c| {
             c["etcd_cert_file"] = json!(pki.cert("other-client"));
             c["etcd_key_file"] = json!(pki.key("other-client"));
         }),
         (7, &["/nowhere/key.pem"], &|c| c["etcd_key_file"] = json!("/nowhere/key.pem")),
-        (7, &["garbage.pem"], &|c| c["etcd_ca_cert_file"] = json!(garbage)),
-        (7, &["client-key.pem"], &|c| c["etcd_cert_file"] = json!(pki.key("client"))),
+        (7, &["garbage.pem", "no certificate"], &|c| c["etcd_ca_cert_file"] = json!(garbage)),
+        (7, &["client-key.pem", "no certificate"], &|c| c["etcd_cert_file"] = json!(pki.key("client"))),
     ];
     for (code, words, change) in cases {
         for command in ["ADD", "DEL"] {

@@ -32,9 +32,11 @@ fn start(command: &mut Command) -> Child {
 /// dnsmasq and the plugin's daemon, which listens on `socket`.
 fn daemons(m: &Machine, socket: &Path) -> Daemons {
     let ns = &m.ns.name;
-    run("ip", &["-n", ns, "link", "add", BRIDGE, "type", "dummy"]);
+    run("ip", &["-n", ns, "link", "add", BRIDGE, "type", "veth", "peer", "lease0p"]);
     run("ip", &["-n", ns, "address", "add", "10.79.0.1/24", "dev", BRIDGE]);
-    run("ip", &["-n", ns, "link", "set", BRIDGE, "up"]);
+    for end in [BRIDGE, "lease0p"] {
+        run("ip", &["-n", ns, "link", "set", end, "up"]);
+    }
     let dhcp = cni_path().split(':').map(|d| Path::new(d).join("dhcp")).find(|p| p.is_file()).unwrap();
     let all = m.ns.enter(|| {
         let server = start(

@@ -1,8 +1,10 @@
 //! ADD and DEL of a pod, one at a time and 16 at once, on etcd (without and with fsync) and on a real API server.
 //!
 //! ```text
+//! OURS=FILE     our program; without it the one that cargo built with this benchmark, which is not what images have
 //! PEER=DIR      another `calico` and `calico-ipam`, called by turns with ours on the same servers; without it a line says so
-//! CALLS=N       calls of each kind (200)
+//! CALLS=N       calls of each kind (120)
+//! cargo plugin && OURS=target/x86_64-unknown-linux-gnu/plugin/calico cargo bench -p cni-plugin --bench plugin
 //! cargo bench -p cni-plugin --bench plugin -- etcd     only worlds whose name has that word
 //! ```
 //!
@@ -17,12 +19,13 @@ mod call;
 mod table;
 mod world;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use call::{Call, each_pod};
 use libcalico_testing::{Need, can_run};
 use support::NetNs;
-use table::{Row, print};
+use table::{Figures, print};
 use world::{Datastore, World};
 
 const WIDTHS: [usize; 2] = [1, 16];
@@ -33,29 +36,34 @@ fn main() {
     if !can_run(&[Need::Root, Need::Etcd, Need::Program("ip", "iproute2")]) {
         return;
     }
-    let calls = std::env::var("CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let calls = std::env::var("CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_calico"));
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_calico"));
+    let ours = std::env::var_os("OURS").map_or_else(built, from_root);
+    println!("ours: {}", ours.display());
     let mut programs = vec![("ours", ours)];
     match std::env::var_os("PEER") {
-        Some(dir) => programs.push(("peer", PathBuf::from(dir).join("calico"))),
+        Some(dir) => programs.push(("peer", from_root(dir).join("calico"))),
         None => println!("skipped: the peer; PEER=DIR names the directory of its calico and calico-ipam"),
     }
-    let mut rows = Vec::new();
     for datastore in Datastore::ALL {
         if !words.is_empty() && !words.iter().any(|w| datastore.name().contains(w.as_str())) {
             continue;
         }
         let Some(world) = World::start(datastore) else { continue };
         for width in WIDTHS {
-            rows.extend(measure(&world, &programs, width, calls));
+            measure(&world, &programs, width, calls);
         }
     }
-    print(&rows);
+}
+
+/// A path relative to the directory that cargo was called in, where benchmarks themselves do not run.
+fn from_root(path: OsString) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// Rounds of ADD and DEL by turns of the programs, so that whatever else the machine does meets all of them alike.
-fn measure(world: &World, programs: &[(&'static str, PathBuf)], width: usize, calls: usize) -> Vec<Row> {
+fn measure(world: &World, programs: &[(&'static str, PathBuf)], width: usize, calls: usize) {
     let rounds = calls.div_ceil(width);
     let mut got: Vec<Vec<Call>> = vec![Vec::new(); programs.len() * COMMANDS.len()];
     // The first round makes what later ones find: blocks, profile, warm caches.
@@ -74,12 +82,10 @@ fn measure(world: &World, programs: &[(&'static str, PathBuf)], width: usize, ca
             world.forget(&jobs);
         }
     }
-    let mut rows = Vec::new();
     for (c, command) in COMMANDS.iter().enumerate() {
-        for (p, (name, _)) in programs.iter().enumerate() {
-            let calls = &got[p * COMMANDS.len() + c];
-            rows.push(Row::new(world.name(), command, width, name, calls));
-        }
+        let mut figures = (0..programs.len()).map(|p| Figures::of(&got[p * COMMANDS.len() + c]));
+        let Some(ours) = figures.next() else { return };
+        let what = format!("{}: {command}, {width} at once", world.name());
+        print(&what, &ours, figures.next().as_ref());
     }
-    rows
 }

@@ -1,39 +1,27 @@
-//! The figures as a table.
+//! The figures as a table: for each kind of call ours, the peer's, and ours as a part of the peer's.
 
 use std::time::Duration;
 
 use super::call::Call;
 
 /// Figures of one program for one kind of call.
-pub struct Row {
-    world: &'static str,
-    command: &'static str,
-    width: usize,
-    program: &'static str,
+pub struct Figures {
     calls: usize,
     median: Duration,
     p99: Duration,
+    /// Mean.
     cpu: Duration,
+    /// Of the largest call.
     peak_kb: u64,
 }
 
-impl Row {
-    pub fn new(
-        world: &'static str,
-        command: &'static str,
-        width: usize,
-        program: &'static str,
-        calls: &[Call],
-    ) -> Self {
+impl Figures {
+    pub fn of(calls: &[Call]) -> Self {
         let mut times: Vec<Duration> = calls.iter().map(|c| c.took).collect();
         times.sort_unstable();
         let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1)).copied();
         let cpu: Duration = calls.iter().map(|c| c.cpu).sum();
         Self {
-            world,
-            command,
-            width,
-            program,
             calls: calls.len(),
             median: at(50).unwrap_or_default(),
             p99: at(99).unwrap_or_default(),
@@ -41,41 +29,33 @@ impl Row {
             peak_kb: calls.iter().map(|c| c.peak_kb).max().unwrap_or(0),
         }
     }
+
+    /// Milliseconds, but for the last, which is megabytes.
+    fn numbers(&self) -> [(&'static str, &'static str, f64); 4] {
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        [
+            ("median", "ms", ms(self.median)),
+            ("p99", "ms", ms(self.p99)),
+            ("processor time a call", "ms", ms(self.cpu)),
+            ("peak memory (ru_maxrss)", "MB", self.peak_kb as f64 / 1024.0),
+        ]
+    }
 }
 
-/// Prints the rows; below a peer's row, ours as a part of it.
-pub fn print(rows: &[Row]) {
+/// Prints one kind of call.
+pub fn print(what: &str, ours: &Figures, peer: Option<&Figures>) {
     println!(
-        "{:<22} {:<4} {:>7} {:<10} {:>6} {:>10} {:>10} {:>10} {:>9}",
-        "datastore", "call", "at once", "plugin", "calls", "median", "p99", "cpu/call", "peak"
+        "\n{:<44} {:>10} {:>10} {:>11}",
+        format!("{what}, {} calls", ours.calls),
+        "ours",
+        "peer",
+        "ours/peer"
     );
-    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
-    let mut ours: Option<&Row> = None;
-    for r in rows {
-        let what = format!("{:<22} {:<4} {:>7}", r.world, r.command, r.width);
-        println!(
-            "{what} {:<10} {:>6} {:>10} {:>10} {:>10} {:>9}",
-            r.program,
-            r.calls,
-            ms(r.median),
-            ms(r.p99),
-            ms(r.cpu),
-            format!("{:.1} MB", r.peak_kb as f64 / 1024.0)
-        );
-        match ours {
-            Some(o) if r.program == "peer" => {
-                let part = |a: Duration, b: Duration| format!("{:.3}", a.as_secs_f64() / b.as_secs_f64());
-                println!(
-                    "{what} {:<10} {:>6} {:>10} {:>10} {:>10} {:>9}",
-                    "ours/peer",
-                    "",
-                    part(o.median, r.median),
-                    part(o.p99, r.p99),
-                    part(o.cpu, r.cpu),
-                    format!("{:.3}", o.peak_kb as f64 / r.peak_kb as f64)
-                );
-            }
-            _ => ours = Some(r),
-        }
+    for (i, (name, unit, own)) in ours.numbers().into_iter().enumerate() {
+        let (other, part) = match peer.map(|p| p.numbers()[i].2) {
+            Some(n) => (format!("{n:.1} {unit}"), format!("{:.3}", own / n)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        println!("  {name:<42} {:>10} {other:>10} {part:>11}", format!("{own:.1} {unit}"));
     }
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::sync::Mutex;
 
 use super::error;
@@ -178,7 +180,9 @@ async fn options(config: &EtcdConfig, endpoint: &str) -> Result<ConnectOptions> 
 async fn tls(config: &EtcdConfig) -> Result<TlsOptions> {
     let mut tls = TlsOptions::new();
     match &config.ca {
-        Some(ca) => tls = tls.ca_certificate(Certificate::from_pem(read("CA certificate", ca).await?)),
+        Some(ca) => {
+            tls = tls.ca_certificate(Certificate::from_pem(certificates("CA certificate", ca).await?))
+        }
         None => {
             for path in SYSTEM_ROOTS {
                 if let Ok(pem) = tokio::fs::read(path).await {
@@ -189,18 +193,36 @@ async fn tls(config: &EtcdConfig) -> Result<TlsOptions> {
         }
     }
     if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
-        let cert = read("client certificate", cert).await?;
+        let cert = certificates("client certificate", cert).await?;
         tls = tls.identity(Identity::from_pem(cert, read("client key", key).await?));
     }
     Ok(tls)
 }
 
+/// As [`read`], where the library would take a file without any certificate for an authority that signed nothing.
+async fn certificates(what: &str, pem: &Pem) -> Result<Vec<u8>> {
+    let bytes = read(what, pem).await?;
+    if CertificateDer::pem_slice_iter(&bytes).any(|c| c.is_ok()) {
+        return Ok(bytes);
+    }
+    Err(DatastoreError::Configuration {
+        what: subject(what, pem),
+        reason: "there is no certificate in it; PEM is expected".to_owned(),
+    })
+}
+
 async fn read(what: &str, pem: &Pem) -> Result<Vec<u8>> {
     match pem {
         Pem::Inline(text) => Ok(text.clone().into_bytes()),
-        Pem::File(path) => tokio::fs::read(path).await.map_err(|e| DatastoreError::Configuration {
-            what: format!("etcd {what} {}", path.display()),
-            reason: e.to_string(),
-        }),
+        Pem::File(path) => tokio::fs::read(path)
+            .await
+            .map_err(|e| DatastoreError::Configuration { what: subject(what, pem), reason: e.to_string() }),
+    }
+}
+
+fn subject(what: &str, pem: &Pem) -> String {
+    match pem {
+        Pem::Inline(_) => format!("etcd {what}"),
+        Pem::File(path) => format!("etcd {what} {}", path.display()),
     }
 }
