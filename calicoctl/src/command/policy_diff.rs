@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{AnswerFormat, Global, PolicyDiffArgs};
 use crate::command::policy_explain::{parties, print_json, warn_unusable, worth_asking};
-use crate::policy::decide::{Answer, Detail, Half, Part, ask};
+use crate::policy::decide::{Answer, Detail, Part, ask};
 use crate::policy::party::{Party, Traffic};
 use crate::policy::render;
 use crate::policy::world::{World, read};
@@ -136,8 +136,7 @@ fn pair(was: Option<&Answer>, then: &Answer, changes: &mut Vec<Change>) {
 
 /// What decides about a part: the end that denies it, else both.
 fn reason(part: &Part) -> String {
-    let halves: Vec<&Half> = [&part.egress, &part.ingress].into_iter().flatten().collect();
     let deciding: Vec<String> =
-        halves.iter().filter(|h| h.allowed == part.allowed).map(|h| h.decided_by.clone()).collect();
+        part.halves().filter(|h| h.allowed == part.allowed).map(|h| h.decided_by.clone()).collect();
     deciding.join("; ")
 }

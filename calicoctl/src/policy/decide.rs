@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use felix_calc::explain::{self, Decision, Direction, Packet, Verdict, matches};
 use felix_calc::mirror::Mirror;
@@ -16,7 +17,8 @@ use serde::Serialize;
 
 use crate::policy::party::{Party, Traffic};
 use crate::policy::rule_text;
-use crate::policy::world::{Calculated, EndKey, World};
+use crate::policy::stations::{self, Role, Station};
+use crate::policy::world::World;
 use crate::{Error, Result};
 
 /// Source port of a new connection: of those that systems give out, and in no rule by chance.
@@ -38,7 +40,7 @@ pub struct Answer {
 }
 
 /// Ports with the same verdict for the same reasons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Part {
     /// First and last.
@@ -50,6 +52,43 @@ pub struct Part {
     pub egress: Option<Half>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Half>,
+    /// At the host endpoints through which a workload's node receives it or sends it on, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwarded: Vec<Passage>,
+}
+
+impl Part {
+    /// What decides along the way.
+    pub fn halves(&self) -> impl Iterator<Item = &Half> {
+        let between = self.forwarded.iter().map(|p| &p.half);
+        self.egress.iter().chain(between).chain(&self.ingress)
+    }
+
+    fn add(&mut self, station: &Station, half: Half) {
+        match (station.role, station.dir) {
+            (Role::Forward | Role::Arrival, dir) => {
+                let direction = if dir == Direction::Ingress { "ingress" } else { "egress" };
+                self.forwarded.push(Passage { direction, half });
+            }
+            (_, Direction::Egress) => self.egress = Some(half),
+            (_, Direction::Ingress) => self.ingress = Some(half),
+        }
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        let all = |p: &Self| (p.allowed, p.egress.clone(), p.ingress.clone(), p.forwarded.clone());
+        all(self) == all(other)
+    }
+}
+
+/// A host endpoint on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Passage {
+    /// `ingress` where the node receives it, `egress` where it sends it on.
+    pub direction: &'static str,
+    #[serde(flatten)]
+    pub half: Half,
 }
 
 /// What happens at one end.
@@ -99,14 +138,13 @@ pub fn ask(
     traffic: Traffic,
     detail: Detail,
 ) -> Result<Vec<Answer>> {
-    let calculated = |world: &mut World, key: Option<&EndKey>| key.map(|k| world.calculated(k)).transpose();
-    let ends = [calculated(world, from.endpoint.as_ref())?, calculated(world, to.endpoint.as_ref())?];
+    let stations = stations::on_the_way(world, from.endpoint.as_ref(), to.endpoint.as_ref())?;
     let mut answers = Vec::new();
     for v4 in [true, false] {
         let of = |p: &Party| p.addresses.iter().copied().find(|a| a.is_ipv4() == v4);
         let (Some(src), Some(dst)) = (of(from), of(to)) else { continue };
         let question = Ends { src, dst, traffic };
-        let parts = parts(world, &ends, question, detail);
+        let parts = parts(world, &stations, question, detail);
         answers.push(Answer {
             from: from.name.clone(),
             from_address: src,
@@ -145,19 +183,14 @@ impl Ends {
     }
 }
 
-fn parts(world: &World, ends: &[Option<Calculated>; 2], question: Ends, detail: Detail) -> Vec<Part> {
-    let directions = [Direction::Egress, Direction::Ingress];
+fn parts(world: &World, stations: &[Station], question: Ends, detail: Detail) -> Vec<Part> {
     let traffic = question.traffic;
     let ranges: Vec<(u16, u16)> = match (traffic.has_ports(), traffic.port) {
         (false, _) => vec![(0, 0)],
         (true, Some(port)) => vec![(port, port)],
         (true, None) => {
             let mut starts = BTreeSet::new();
-            for (dir, end) in directions.iter().zip(ends) {
-                if let Some(end) = end {
-                    boundaries(end, *dir, question.dst, &mut starts);
-                }
-            }
+            stations.iter().for_each(|s| boundaries(s, question.dst, &mut starts));
             // Port 0 cannot be asked for.
             starts.retain(|s| *s > 1);
             let firsts: Vec<u16> = std::iter::once(1).chain(starts).collect();
@@ -168,27 +201,18 @@ fn parts(world: &World, ends: &[Option<Calculated>; 2], question: Ends, detail: 
     let mut parts: Vec<Part> = Vec::new();
     for (first, last) in ranges {
         let packet = question.packet(first);
-        let part = match detail {
+        let mut part = Part::default();
+        match detail {
             Detail::Full => {
-                let mut halves = directions
-                    .iter()
-                    .zip(ends)
-                    .map(|(dir, end)| end.as_ref().map(|end| half(world, end, *dir, &packet)));
-                let (egress, ingress) = (halves.next().flatten(), halves.next().flatten());
-                let allowed = [&egress, &ingress].into_iter().flatten().all(|h| h.allowed);
-                Part { ports: None, allowed, egress, ingress }
+                stations.iter().for_each(|s| part.add(s, half(world, s, &packet)));
+                let allowed = part.halves().all(|h| h.allowed);
+                part.allowed = allowed;
             }
-            Detail::Verdict => {
-                let mut present = directions.iter().zip(ends).filter_map(|(d, e)| Some((d, e.as_ref()?)));
-                let allowed = present.all(|(dir, end)| deciding(end, *dir, &packet).allowed());
-                Part { ports: None, allowed, egress: None, ingress: None }
-            }
-        };
+            Detail::Verdict => part.allowed = stations.iter().all(|s| deciding(s, &packet).allowed()),
+        }
         let ports = traffic.has_ports().then_some((first, last));
         match parts.last_mut() {
-            Some(p) if (p.allowed, &p.egress, &p.ingress) == (part.allowed, &part.egress, &part.ingress) => {
-                p.ports = p.ports.map(|(f, _)| (f, last));
-            }
+            Some(p) if p.says_the_same(&part) => p.ports = p.ports.map(|(f, _)| (f, last)),
             _ => parts.push(Part { ports, ..part }),
         }
     }
@@ -199,6 +223,8 @@ fn parts(world: &World, ends: &[Option<Calculated>; 2], question: Ends, detail: 
 enum Deciding<'a> {
     /// A port that policy does not close.
     Failsafe,
+    /// Whether it passes, and why no policy is asked.
+    Exempt(bool, &'static str),
     /// The lists of one stage.
     Lists(&'a WorkloadEndpoint, Verdict),
 }
@@ -207,34 +233,49 @@ impl Deciding<'_> {
     fn allowed(&self) -> bool {
         match self {
             Self::Failsafe => true,
+            Self::Exempt(allowed, _) => *allowed,
             Self::Lists(_, verdict) => verdict.allowed,
         }
     }
 }
 
-/// At a host's interface: failsafe ports, untracked policy, policy before address translation (which only denies),
-/// then what every endpoint has.
-fn deciding<'a>(end: &'a Calculated, dir: Direction, packet: &Packet) -> Deciding<'a> {
+/// At a host's interface: failsafe ports, untracked policy, policy before address translation, then what every endpoint
+/// has; or, for what the host sends on, policy that applies on forward. What one of them allows the next is not asked.
+fn deciding<'a>(station: &'a Station, packet: &Packet) -> Deciding<'a> {
+    let (end, dir, inbound) = (&station.at, station.dir, station.dir == Direction::Ingress);
+    if let Role::Exempt(allowed, why) = station.role {
+        return Deciding::Exempt(allowed, why);
+    }
     let judged = |lists: &'a WorkloadEndpoint| explain::workload(&end.mirror, lists, dir, packet);
-    if let Some(host) = &end.host {
-        let inbound = dir == Direction::Ingress;
-        let far = if inbound { packet.src } else { packet.dst };
-        let ports = if inbound { &host.failsafe[0] } else { &host.failsafe[1] };
-        if ports.iter().any(|p| opens(p, far, packet)) {
-            return Deciding::Failsafe;
-        }
-        // A list that decides nothing ends without a profile; the end of a tier decides nothing here.
-        let by_rule = |v: &Verdict| matches!(v.decision, Decision::PolicyRule { .. });
-        let untracked = judged(&host.untracked);
-        if by_rule(&untracked) {
-            return Deciding::Lists(&host.untracked, untracked);
-        }
-        let before = judged(&host.pre_dnat);
-        if inbound && by_rule(&before) && !before.allowed {
-            return Deciding::Lists(&host.pre_dnat, before);
+    let Some(host) = &end.host else { return Deciding::Lists(&end.endpoint, judged(&end.endpoint)) };
+    let far = if inbound { packet.src } else { packet.dst };
+    let ports = if inbound { &host.failsafe[0] } else { &host.failsafe[1] };
+    let failsafe = ports.iter().any(|p| opens(p, far, packet));
+    let sent_on = !inbound && station.role != Role::End;
+    // What is sent on met these two where it arrived. Failsafe ports are open before them.
+    let before: &[&Arc<WorkloadEndpoint>] = match (failsafe || sent_on, inbound) {
+        (true, _) => &[],
+        (false, true) => &[&host.untracked, &host.pre_dnat],
+        (false, false) => &[&host.untracked],
+    };
+    for lists in before {
+        // A list that decides nothing ends without a profile.
+        let verdict = judged(lists);
+        if matches!(verdict.decision, Decision::PolicyRule { .. }) {
+            return Deciding::Lists(lists, verdict);
         }
     }
-    Deciding::Lists(&end.endpoint, judged(&end.endpoint))
+    match station.role {
+        Role::Forward => match judged(&host.forward) {
+            Verdict { decision: Decision::NoProfile, .. } => {
+                Deciding::Exempt(true, "no policy for forwarded traffic decides")
+            }
+            verdict => Deciding::Lists(&host.forward, verdict),
+        },
+        Role::Arrival => Deciding::Exempt(true, "no policy before address translation decides"),
+        _ if failsafe => Deciding::Failsafe,
+        _ => Deciding::Lists(&end.endpoint, judged(&end.endpoint)),
+    }
 }
 
 fn opens(p: &FailsafePort, far: IpAddr, packet: &Packet) -> bool {
@@ -248,8 +289,9 @@ fn opens(p: &FailsafePort, far: IpAddr, packet: &Packet) -> bool {
     packet.protocol == protocol && p.port == Some(i32::from(packet.dst_port)) && near
 }
 
-/// First ports of ranges within which nothing at the end tells ports apart.
-fn boundaries(end: &Calculated, dir: Direction, dst: IpAddr, starts: &mut BTreeSet<u16>) {
+/// First ports of ranges within which nothing at the station tells ports apart.
+fn boundaries(station: &Station, dst: IpAddr, starts: &mut BTreeSet<u16>) {
+    let (end, dir) = (&station.at, station.dir);
     let mut add = |first: u16, last: u16| {
         starts.insert(first);
         starts.extend(last.checked_add(1));
@@ -269,7 +311,7 @@ fn boundaries(end: &Calculated, dir: Direction, dst: IpAddr, starts: &mut BTreeS
     };
     let mut lists = vec![&*end.endpoint];
     if let Some(host) = &end.host {
-        lists.extend([&*host.untracked, &*host.pre_dnat]);
+        lists.extend([&*host.untracked, &*host.pre_dnat, &*host.forward]);
         let ports = if dir == Direction::Ingress { &host.failsafe[0] } else { &host.failsafe[1] };
         for port in ports.iter().filter_map(|p| u16::try_from(p.port?).ok()) {
             add(port, port);
@@ -299,8 +341,9 @@ fn policies(tier: &TierInfo, dir: Direction) -> &[PolicyKey] {
     if dir == Direction::Ingress { &tier.ingress } else { &tier.egress }
 }
 
-fn half(world: &World, end: &Calculated, dir: Direction, packet: &Packet) -> Half {
-    let deciding = deciding(end, dir, packet);
+fn half(world: &World, station: &Station, packet: &Packet) -> Half {
+    let deciding = deciding(station, packet);
+    let (end, dir) = (&station.at, station.dir);
     let mirror = &*end.mirror;
     let mut half = Half {
         endpoint: end.name.clone(),
@@ -315,6 +358,10 @@ fn half(world: &World, end: &Calculated, dir: Direction, packet: &Packet) -> Hal
     let (endpoint, verdict) = match &deciding {
         Deciding::Failsafe => {
             half.decided_by = "a failsafe port, which no policy closes".to_owned();
+            return half;
+        }
+        Deciding::Exempt(_, why) => {
+            half.decided_by = (*why).to_owned();
             return half;
         }
         Deciding::Lists(endpoint, verdict) => (*endpoint, verdict),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! stored objects ─▶ world (Felix's converter and calculation, once for each node asked about) ─▶ Mirror
-//! FROM, TO ───────▶ party (which endpoint or address) ─┐                                           │
-//!                                                      └──▶ decide (felix_calc::explain, both ends)─┴─▶ render
+//! FROM, TO ───────▶ party (which endpoint or address) ─▶ stations (where something decides) ─┐     │
+//!                                                                decide (felix_calc::explain)─┴─────┴─▶ render
 //! ```
 //!
 //! Always holds: the verdict is that of `felix_calc::explain` on what `CalcGraph` gives, never a second opinion. The
@@ -13,4 +13,5 @@ pub mod decide;
 pub mod party;
 pub mod render;
 pub mod rule_text;
+mod stations;
 pub mod world;

@@ -11,19 +11,23 @@ pub fn answer(a: &Answer) -> String {
     let mut t = format!("{} ({}) -> {} ({}), {}\n", a.from, a.from_address, a.to, a.to_address, a.protocol);
     for p in &a.parts {
         let _ = writeln!(t, "{}{}", ports(p.ports), word(p.allowed));
-        for (name, half) in [("egress", &p.egress), ("ingress", &p.ingress)] {
-            match half {
-                Some(h) => half_text(&mut t, name, h),
-                None => {
-                    let _ = writeln!(
-                        t,
-                        "  {name}: no workload or host endpoint of this cluster, nothing decides here"
-                    );
-                }
-            }
+        end_text(&mut t, "egress", p.egress.as_ref());
+        for passage in &p.forwarded {
+            half_text(&mut t, &format!("forwarded {}", passage.direction), &passage.half);
         }
+        end_text(&mut t, "ingress", p.ingress.as_ref());
     }
     t
+}
+
+fn end_text(t: &mut String, name: &str, half: Option<&Half>) {
+    match half {
+        Some(h) => half_text(t, name, h),
+        None => {
+            let _ =
+                writeln!(t, "  {name}: no workload or host endpoint of this cluster, nothing decides here");
+        }
+    }
 }
 
 fn half_text(t: &mut String, name: &str, h: &Half) {
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     fn part(ports: (u16, u16), allowed: bool) -> Part {
-        Part { ports: Some(ports), allowed, egress: None, ingress: None }
+        Part { ports: Some(ports), allowed, ..Part::default() }
     }
 
     #[test]

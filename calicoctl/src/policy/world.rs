@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use felix_calc::mirror::Mirror;
 use felix_calc::{CalcGraph, Config};
-use felix_message::{TierInfo, WorkloadEndpoint};
+use felix_message::{TierDefaultAction, TierInfo, WorkloadEndpoint};
 use libcalico_api::felix_configuration::FailsafePort;
 use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL};
 use libcalico_api::{Kind, Resource};
@@ -45,6 +45,14 @@ pub struct HostInterface {
     pub node: String,
     /// Those it is expected to have; the node's where it names none.
     pub addresses: Vec<IpAddr>,
+    /// It stands for every interface of the node that is no workload's.
+    pub wildcard: bool,
+}
+
+impl HostInterface {
+    fn key(&self) -> EndKey {
+        EndKey::Host { node: self.node.clone(), name: self.name.clone() }
+    }
 }
 
 /// An end of traffic that policy applies to.
@@ -56,6 +64,17 @@ pub enum EndKey {
         node: String,
         name: String,
     },
+}
+
+impl EndKey {
+    /// The node on which it is.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Workload(w) => &w.host,
+            Self::Host { node, .. } => node,
+        }
+    }
 }
 
 /// See the module's text.
@@ -224,6 +243,32 @@ impl World {
         of(&format!("node.{node}")).or_else(|| of("default")).unwrap_or_else(|| default_failsafe(inbound))
     }
 
+    /// The host endpoint that is for the interface by which a node's workload reaches what is elsewhere: the node's
+    /// only one. To workloads elsewhere the way may lead through a tunnel, which only a wildcard endpoint is for.
+    #[must_use]
+    pub fn way_out(&self, node: &str, to_workload: bool) -> Option<EndKey> {
+        let mut own = self.hosts.values().filter(|h| h.node == node && (h.wildcard || !to_workload));
+        let first = own.next().map(HostInterface::key)?;
+        own.next().is_none().then_some(first)
+    }
+
+    /// The host endpoint that is for the interfaces of a node's workloads: the first wildcard one.
+    #[must_use]
+    pub fn wildcard(&self, node: &str) -> Option<EndKey> {
+        self.hosts.values().find(|h| h.node == node && h.wildcard).map(HostInterface::key)
+    }
+
+    /// False where FelixConfiguration says that workloads do not reach their own node.
+    #[must_use]
+    pub fn workloads_reach_host(&self, node: &str) -> bool {
+        let of = |name: &str| match self.resource(Kind::FelixConfiguration, "", name) {
+            Some(Resource::FelixConfiguration(f)) => f.spec.default_endpoint_to_host_action.clone(),
+            _ => None,
+        };
+        let action = of(&format!("node.{node}")).or_else(|| of("default"));
+        !action.is_some_and(|a| a.eq_ignore_ascii_case("Drop"))
+    }
+
     /// An interface whose endpoint names no address has its node's.
     fn fill_host_addresses(&mut self) {
         let addresses: BTreeMap<String, Vec<IpAddr>> =
@@ -262,17 +307,27 @@ impl World {
                 let mirror = self.mirror(node)?;
                 let host = mirror.hosts.get(name).cloned().ok_or_else(|| unused(name))?;
                 // The same lists decide in the same way at either kind of endpoint.
-                let stage = |tiers: &Arc<[TierInfo]>, profiles: &[String]| {
+                let stage = |tiers: &[TierInfo], profiles: &[String]| {
                     Arc::new(WorkloadEndpoint {
                         active: true,
-                        tiers: tiers.clone(),
+                        tiers: tiers.into(),
                         profiles: profiles.to_vec(),
                         ..WorkloadEndpoint::default()
                     })
                 };
+                // What their rules leave open goes on.
+                let endless = |tiers: &[TierInfo]| -> Vec<TierInfo> {
+                    let pass =
+                        |t: &TierInfo| TierInfo { default_action: TierDefaultAction::Pass, ..t.clone() };
+                    tiers.iter().map(pass).collect()
+                };
+                // Felix has no untracked policy where the interface is not known.
+                let wildcard = host.interface_name == "*";
+                let untracked = if wildcard { &[] } else { &*host.untracked_tiers };
                 let stages = HostStages {
-                    untracked: stage(&host.untracked_tiers, &[]),
-                    pre_dnat: stage(&host.pre_dnat_tiers, &[]),
+                    untracked: stage(&endless(untracked), &[]),
+                    pre_dnat: stage(&endless(&host.pre_dnat_tiers), &[]),
+                    forward: stage(&host.forward_tiers, &[]),
                     failsafe: [true, false].map(|inbound| self.failsafe(node, inbound)),
                 };
                 let endpoint = stage(&host.tiers, &host.profiles);
@@ -369,6 +424,8 @@ pub struct HostStages {
     pub untracked: Arc<WorkloadEndpoint>,
     /// For what arrives.
     pub pre_dnat: Arc<WorkloadEndpoint>,
+    /// For what is on its way to or from elsewhere. Where it has no policy it lets pass.
+    pub forward: Arc<WorkloadEndpoint>,
     /// Inbound, outbound.
     pub failsafe: [Vec<FailsafePort>; 2],
 }
@@ -396,7 +453,12 @@ fn note_host(hosts: &mut BTreeMap<String, HostInterface>, key: &Key, value: &Val
     let (Key::HostEndpoint { host, name }, Value::HostEndpoint(v)) = (key, value) else { return };
     let v4 = v.expected_ipv4_addrs.iter().copied().map(IpAddr::V4);
     let v6 = v.expected_ipv6_addrs.iter().copied().map(IpAddr::V6);
-    let found = HostInterface { name: name.clone(), node: host.clone(), addresses: v4.chain(v6).collect() };
+    let found = HostInterface {
+        name: name.clone(),
+        node: host.clone(),
+        addresses: v4.chain(v6).collect(),
+        wildcard: v.name == "*",
+    };
     hosts.insert(name.clone(), found);
 }
 

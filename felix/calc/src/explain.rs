@@ -154,6 +154,8 @@ fn icmp_matches(icmp: Icmp, packet: &Packet) -> bool {
 
 fn side_matches(mirror: &Mirror, side: &Side, (addr, port): (IpAddr, u16), protocol: u8) -> bool {
     let within = |nets: &[IpNet]| nets.iter().any(|n| n.contains(&addr));
+    // A rule with networks of the other family alone is a rule for that family, also where it excludes them.
+    let of_family = |nets: &[IpNet]| nets.iter().any(|n| n.addr().is_ipv4() == addr.is_ipv4());
     let among = |ranges: &[PortRange]| ranges.iter().any(|r| r.first <= port && port <= r.last);
     let holds = |id: &IpSetId| contains(mirror, id, addr);
     let holds_port = |id: &IpSetId| {
@@ -161,7 +163,7 @@ fn side_matches(mirror: &Mirror, side: &Side, (addr, port): (IpAddr, u16), proto
         set.is_some_and(|(_, members)| members.contains(&IpSetMember::IpPort(addr, protocol, port)))
     };
     (side.nets.is_empty() || within(&side.nets))
-        && !within(&side.not_nets)
+        && (side.not_nets.is_empty() || of_family(&side.not_nets) && !within(&side.not_nets))
         && side.ip_sets.iter().all(holds)
         && !side.not_ip_sets.iter().any(holds)
         && side.ip_port_sets.iter().all(holds_port)

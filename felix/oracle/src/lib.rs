@@ -1,15 +1,15 @@
 //! A second opinion about policy: small random worlds, and a naive evaluator written from the documentation.
 //!
 //! ```text
-//! proptest ─▶ world (few pods, sets, tiers, policies, a host) ─┬─▶ resources: projectcalico.org/v3 objects, YAML
-//!                                                             └─▶ naive: does this first packet pass?
+//! proptest ─▶ world (few pods, sets, services, tiers, policies of  ─┬─▶ resources: projectcalico.org/v3 objects, YAML
+//!             Calico's and Kubernetes' kinds, a host)               └─▶ naive: does this packet pass?
 //! ```
 //!
 //! Always holds: the evaluator reads the world's own small types with its own selectors, addresses and ordering. It
 //! shares no code with the selector language, the conversion, the calculation or the dataplane, which are what it
-//! judges. It decides about a connection's first packet.
+//! judges. It decides about a connection's first packet and, where nothing is tracked, about the answer to it.
 //!
-//! Left out: untracked policy (replies would need a judgement of their own), services, HTTP, natting.
+//! Left out: HTTP, natting, two endpoints of one node with one address.
 
 pub mod naive;
 pub mod resources;

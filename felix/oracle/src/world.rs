@@ -20,8 +20,12 @@ pub const PODS: usize = 3;
 pub const NAMESPACES: [&str; 2] = ["red", "blue"];
 /// The service accounts of every namespace, by number.
 pub const ACCOUNTS: [&str; 2] = ["alice", "bob"];
-/// Ports on which everyone answers TCP and UDP; none is a failsafe port.
-pub const PORTS: [u16; 2] = [7001, 7002];
+/// Ports on which everyone answers TCP and UDP.
+pub const PORTS: [u16; 3] = [7001, 7002, FAILSAFE];
+/// At the node's endpoint no policy closes this port: inwards of TCP, outwards of UDP.
+pub const FAILSAFE: u16 = 7003;
+/// A node besides [`NODE`], of which policy knows endpoints.
+pub const OTHER_NODE: &str = "elsewhere";
 
 /// An end of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,10 +95,15 @@ pub struct World {
     pub pods: Vec<Pod>,
     pub profiles: Vec<Profile>,
     pub sets: Vec<Set>,
-    /// The default tier stands in every world besides these.
+    /// Endpoints of [`OTHER_NODE`], which have the address of an end too.
+    pub remotes: Vec<Remote>,
+    pub services: Vec<Service>,
+    /// The default tier and Kubernetes' stand in every world besides these.
     pub tiers: Vec<Tier>,
     pub policies: Vec<Policy>,
-    /// The node's own endpoint, on [`UPLINK`].
+    pub kubernetes: Vec<KubernetesPolicy>,
+    pub cluster: Vec<ClusterPolicy>,
+    /// The node's own endpoint, on [`UPLINK`] at least.
     pub host: Option<Host>,
 }
 
@@ -150,12 +159,42 @@ pub struct Tier {
     pub pass: bool,
 }
 
+/// A pod of another node with the address of an end of this world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remote {
+    pub namespace: usize,
+    pub account: usize,
+    pub labels: Labels,
+    pub ports: Vec<NamedPort>,
+    pub profile: Option<usize>,
+    pub at: End,
+}
+
+/// A service of Kubernetes, as its EndpointSlices tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub namespace: usize,
+    pub backends: Vec<End>,
+    /// True: TCP, else UDP; and the backends' port.
+    pub ports: Vec<(bool, u16)>,
+}
+
+/// How a host endpoint is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// By its name, [`UPLINK`].
+    Named,
+    /// By the addresses that it is expected to have.
+    Addressed,
+    /// It is for every interface that is no workload's: `*`.
+    Any,
+}
+
 /// The node's host endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
     pub labels: Labels,
-    /// Found by its address rather than by the interface's name.
-    pub by_address: bool,
+    pub interface: Interface,
     /// A profile of [`World::profiles`].
     pub profile: Option<usize>,
 }
@@ -168,6 +207,8 @@ pub enum PolicyUse {
     Forward,
     /// Before destination NAT. Ingress alone.
     PreDnat,
+    /// Without connection tracking, for packets that the node forwards too.
+    Untracked,
 }
 
 /// A policy of any of Calico's kinds.
@@ -258,6 +299,8 @@ pub enum NamespaceSelector {
     /// What is in no namespace.
     Global,
     Labels(Selector),
+    /// The one of this number: what a policy of Kubernetes means that names none. No rule of Calico's says it.
+    Number(usize),
 }
 
 /// One side of a rule.
@@ -270,6 +313,95 @@ pub struct Side {
     pub namespace_selector: Option<NamespaceSelector>,
     pub account_names: Vec<usize>,
     pub account_selector: Option<Selector>,
+    /// Of [`World::services`]; then nothing else is said of this side. One that is not there has no backends.
+    pub service: Option<usize>,
     pub ports: Vec<Port>,
     pub not_ports: Vec<Port>,
+    /// Pods alone, no network sets and hosts: what Kubernetes' policies mean. No rule of Calico's says it.
+    pub pods_only: bool,
+}
+
+/// A label selector of Kubernetes: all of these must hold, which are `Is`, `In`, `NotIn`, `Has` or `HasNot`.
+pub type LabelSelector = Vec<Selector>;
+
+/// `NetworkPolicy` of Kubernetes or, staged, `StagedKubernetesNetworkPolicy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesPolicy {
+    pub name: String,
+    pub namespace: usize,
+    pub staged: bool,
+    pub pods: LabelSelector,
+    /// False: `policyTypes` is left to be what Kubernetes says it is then.
+    pub types_given: bool,
+    pub ingress: Option<Vec<KubernetesRule>>,
+    pub egress: Option<Vec<KubernetesRule>>,
+}
+
+/// A rule of a `NetworkPolicy` of Kubernetes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesRule {
+    /// None: everyone.
+    pub peers: Vec<KubernetesPeer>,
+    /// None: everything.
+    pub ports: Vec<KubernetesPort>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KubernetesPeer {
+    /// Pods, of the policy's namespace where no namespaces are named. One of the two is given.
+    Pods { namespaces: Option<LabelSelector>, pods: Option<LabelSelector> },
+    /// A network, and what of it is left out.
+    Block(IpNet, Vec<IpNet>),
+}
+
+/// A port of a `NetworkPolicy` of Kubernetes; none is all of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesPort {
+    pub tcp: bool,
+    pub port: Option<Port>,
+}
+
+/// `ClusterNetworkPolicy`: before (`Admin`) or after (`Baseline`) the policies of namespaces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterPolicy {
+    pub name: String,
+    pub admin: bool,
+    pub priority: i32,
+    pub subject: ClusterPods,
+    pub ingress: Vec<ClusterRule>,
+    pub egress: Vec<ClusterRule>,
+}
+
+/// Pods of a `ClusterNetworkPolicy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterPods {
+    pub namespaces: LabelSelector,
+    /// None: written as all pods of the namespaces.
+    pub pods: Option<LabelSelector>,
+}
+
+/// A rule of a `ClusterNetworkPolicy`. Its action is Allow (written Accept), Deny or Pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterRule {
+    pub action: Action,
+    pub peers: Vec<ClusterPeer>,
+    /// None: everything.
+    pub ports: Vec<ClusterPort>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterPeer {
+    Pods(ClusterPods),
+    /// Egress alone.
+    Networks(Vec<IpNet>),
+}
+
+/// A protocol with or without ports, or a named port of any protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterPort {
+    Tcp(Option<Port>),
+    Udp(Option<Port>),
+    Named(String),
 }

@@ -1,7 +1,8 @@
 //! Host endpoints: which one applies to which interface, and their chains and dispatch.
 //!
 //! Always holds: an endpoint that names the interface wins over one that is found by address, that over `*`; of several
-//! the smallest name. Workload interfaces never have a host endpoint.
+//! the smallest name. Workload interfaces never have a host endpoint of their own; one for `*` stands for every
+//! interface there is, so that what arrives from or is sent on to workloads passes its policies for that too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,16 +24,38 @@ pub struct HostEndpointManager {
     dirty: bool,
 }
 
-/// A dispatch chain: table, name, whether it looks at the incoming interface, prefix of the chains it leads to.
-const DISPATCH: [(Table, &str, bool, &str); 8] = [
-    (Table::Filter, "cali-from-host-endpoint", true, "cali-fh-"),
-    (Table::Filter, "cali-to-host-endpoint", false, "cali-th-"),
-    (Table::Filter, "cali-from-hep-forward", true, "cali-fhfw-"),
-    (Table::Filter, "cali-to-hep-forward", false, "cali-thfw-"),
-    (Table::Raw, "cali-from-host-endpoint", true, "cali-fh-"),
-    (Table::Raw, "cali-to-host-endpoint", false, "cali-th-"),
-    (Table::Mangle, "cali-from-host-endpoint", true, "cali-fh-"),
-    (Table::Mangle, "cali-to-host-endpoint", false, "cali-th-"),
+/// A dispatch chain.
+struct Dispatch {
+    table: Table,
+    name: &'static str,
+    /// It looks at the incoming interface, else at the outgoing one.
+    incoming: bool,
+    /// Of the chains it leads to.
+    prefix: &'static str,
+    /// The endpoint for `*` is for workloads' interfaces too: what is forwarded, or not translated yet. The host's own
+    /// traffic with its workloads meets no policy of the host.
+    workloads: bool,
+}
+
+const fn dispatch_chain(
+    table: Table,
+    name: &'static str,
+    incoming: bool,
+    prefix: &'static str,
+    workloads: bool,
+) -> Dispatch {
+    Dispatch { table, name, incoming, prefix, workloads }
+}
+
+const DISPATCH: [Dispatch; 8] = [
+    dispatch_chain(Table::Filter, "cali-from-host-endpoint", true, "cali-fh-", false),
+    dispatch_chain(Table::Filter, "cali-to-host-endpoint", false, "cali-th-", false),
+    dispatch_chain(Table::Filter, "cali-from-hep-forward", true, "cali-fhfw-", true),
+    dispatch_chain(Table::Filter, "cali-to-hep-forward", false, "cali-thfw-", true),
+    dispatch_chain(Table::Raw, "cali-from-host-endpoint", true, "cali-fh-", false),
+    dispatch_chain(Table::Raw, "cali-to-host-endpoint", false, "cali-th-", false),
+    dispatch_chain(Table::Mangle, "cali-from-host-endpoint", true, "cali-fh-", true),
+    dispatch_chain(Table::Mangle, "cali-to-host-endpoint", false, "cali-th-", false),
 ];
 
 impl HostEndpointManager {
@@ -113,9 +136,9 @@ impl Manager for HostEndpointManager {
         if let Some(e) = &any {
             add(names::ANY_INTERFACE, e);
         }
-        for (table, name, incoming, prefix) in DISPATCH {
-            let rules = dispatch(&named, any.is_some(), &self.config, incoming, prefix);
-            chains.insert(ChainId::new(table, name), Arc::new(Chain::new(rules)));
+        for d in DISPATCH {
+            let rules = dispatch(&named, any.is_some(), &self.config, &d);
+            chains.insert(ChainId::new(d.table, d.name), Arc::new(Chain::new(rules)));
         }
         for family in self.config.families() {
             let tables = out.tables.family(*family);
@@ -130,16 +153,14 @@ impl Manager for HostEndpointManager {
     }
 }
 
-fn dispatch(named: &[Arc<str>], any: bool, config: &Config, incoming: bool, prefix: &str) -> Vec<Rule> {
-    let on = |name: Arc<str>| if incoming { Match::InInterface(name) } else { Match::OutInterface(name) };
-    let goto = |interface: &str| Action::Goto(names::endpoint_chain(prefix, interface).into());
+fn dispatch(named: &[Arc<str>], any: bool, config: &Config, d: &Dispatch) -> Vec<Rule> {
+    let on = |name: Arc<str>| if d.incoming { Match::InInterface(name) } else { Match::OutInterface(name) };
+    let goto = |interface: &str| Action::Goto(names::endpoint_chain(d.prefix, interface).into());
     let mut out: Vec<Rule> =
         named.iter().map(|name| Rule::when(vec![on(name.clone())], goto(name))).collect();
     if any {
-        // Workloads and the loopback have none.
-        for p in &config.interface_prefixes {
-            out.push(Rule::when(vec![on(format!("{p}+").into())], Action::Return));
-        }
+        let workloads = config.interface_prefixes.iter().filter(|_| !d.workloads);
+        out.extend(workloads.map(|p| Rule::when(vec![on(format!("{p}+").into())], Action::Return)));
         out.push(Rule::when(vec![on("lo".into())], Action::Return));
         out.push(Rule::always(goto(names::ANY_INTERFACE)));
     }

@@ -91,8 +91,10 @@ pub fn host(interface: &str, endpoint: &HostEndpoint, config: &Config) -> Vec<(C
     add(Table::Filter, "cali-fh-", &e.tiers, &e.profiles, Ingress, Purpose::Normal);
     add(Table::Filter, "cali-thfw-", &e.forward_tiers, &[], Egress, Purpose::Forward);
     add(Table::Filter, "cali-fhfw-", &e.forward_tiers, &[], Ingress, Purpose::Forward);
-    add(Table::Raw, "cali-th-", &e.untracked_tiers, &[], Egress, Purpose::Untracked);
-    add(Table::Raw, "cali-fh-", &e.untracked_tiers, &[], Ingress, Purpose::Untracked);
+    // As upstream: untracked policy needs an interface that is known by its name.
+    let untracked: &[TierInfo] = if interface == names::ANY_INTERFACE { &[] } else { &e.untracked_tiers };
+    add(Table::Raw, "cali-th-", untracked, &[], Egress, Purpose::Untracked);
+    add(Table::Raw, "cali-fh-", untracked, &[], Ingress, Purpose::Untracked);
     add(Table::Mangle, "cali-th-", &e.tiers, &e.profiles, Egress, Purpose::Normal);
     add(Table::Mangle, "cali-fh-", &e.pre_dnat_tiers, &[], Ingress, Purpose::PreDnat);
     out

@@ -7,6 +7,15 @@
 //! - After the tiers the endpoint's profiles decide, in their order; where none does, the packet is denied.
 //! - A packet between two pods must leave the one and be let into the other. What the node forwards to or from its own
 //!   endpoint meets the policies that apply on forward; without any it passes there.
+//! - At the node's own endpoint failsafe ports come first, then untracked policy, then policy before address
+//!   translation; these two have no denial at their end, and what they allow skips the endpoint's other policies.
+//!   Answers to what untracked policy allows must be allowed by untracked policy too.
+//! - A wildcard endpoint stands for all interfaces, so that it judges what pods send too, before translation and on
+//!   forward. It has no untracked policy.
+//! - A node may always reach its own pods; a pod may reach its node where its own policy lets it out.
+
+mod kubernetes;
+mod rule;
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -14,8 +23,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::world::{
-    Action, End, Icmp, Labels, NAMESPACES, NamedPort, NamespaceSelector, Packet, Policy, PolicyUse, Port,
-    Rule, Selector, Side, Traffic, World,
+    Action, End, FAILSAFE, Interface, Labels, NAMESPACES, NamedPort, Packet, Policy, PolicyUse, Traffic,
+    World,
 };
 
 /// Direction, seen from the endpoint.
@@ -28,10 +37,56 @@ pub enum Direction {
 /// Something with labels and addresses that a selector can find.
 struct Entity {
     namespace: Option<usize>,
+    /// Pods alone have one.
     account: Option<usize>,
     labels: Labels,
     nets: Vec<IpNet>,
     ports: Vec<NamedPort>,
+}
+
+/// A packet as rules see it.
+#[derive(Clone, Copy)]
+struct Wire {
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+    src_port: u16,
+    dst_port: u16,
+    /// Type and code.
+    icmp: Option<(u8, u8)>,
+}
+
+impl Wire {
+    fn new(p: &Packet) -> Self {
+        let (protocol, port, icmp) = match p.traffic {
+            Traffic::Tcp(port) => (6, port, None),
+            Traffic::Udp(port) => (17, port, None),
+            Traffic::Ping if p.v4 => (1, 0, Some((8, 0))),
+            Traffic::Ping => (58, 0, Some((128, 0))),
+        };
+        let src_port = if icmp.is_none() { p.source_port } else { 0 };
+        let (src, dst) = (p.from.address(p.v4), p.to.address(p.v4));
+        Self { src, dst, protocol, src_port, dst_port: port, icmp }
+    }
+
+    /// The answer to it.
+    fn answer(&self) -> Self {
+        let icmp = self.icmp.map(|(kind, code)| (if kind == 8 { 0 } else { kind + 1 }, code));
+        let (src, dst, src_port, dst_port) = (self.dst, self.src, self.dst_port, self.src_port);
+        Self { src, dst, src_port, dst_port, icmp, ..*self }
+    }
+
+    /// True for a port that no policy closes.
+    fn failsafe(&self, dir: Direction) -> bool {
+        let protocol = if dir == Direction::Ingress { 6 } else { 17 };
+        self.dst_port == FAILSAFE && self.protocol == protocol
+    }
+
+    /// True for an answer from such a port: where nothing is tracked, it must pass too.
+    fn answers_failsafe(&self, dir: Direction) -> bool {
+        let back = if dir == Direction::Ingress { Direction::Egress } else { Direction::Ingress };
+        self.answer().failsafe(back)
+    }
 }
 
 /// Which lists of policies apply.
@@ -40,41 +95,32 @@ enum Stage {
     Normal,
     Forward,
     PreDnat,
+    Untracked,
 }
 
-struct Evaluator<'a> {
+/// The tier in which a policy stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Own(usize),
+    Default,
+    Admin,
+    Baseline,
+}
+
+/// A policy of any kind.
+struct Subject {
+    place: Place,
+    kind: &'static str,
+    /// It is for pods alone.
+    pods_only: bool,
+    policy: Policy,
+}
+
+/// Judges packets in a world.
+pub struct Evaluator<'a> {
     world: &'a World,
     entities: Vec<Entity>,
-}
-
-/// True where a connection that begins with this packet comes about.
-#[must_use]
-pub fn passes(world: &World, packet: &Packet) -> bool {
-    let e = Evaluator { world, entities: entities(world) };
-    let uplink = |end: End| end == End::Outside;
-    // What arrives from outside meets pre-DNAT policy first, whether it is for the node or for a pod.
-    if uplink(packet.from) && !e.host(Stage::PreDnat, Direction::Ingress, packet) {
-        return false;
-    }
-    match (packet.from, packet.to) {
-        (End::Node, End::Outside) => e.host(Stage::Normal, Direction::Egress, packet),
-        (End::Outside, End::Node) => e.host(Stage::Normal, Direction::Ingress, packet),
-        // The node reaches its own pods, whatever their policy says (kubelet's probes).
-        (End::Node, End::Pod(_)) => true,
-        (from, to) => {
-            let leaves = !matches!(from, End::Pod(_)) || e.pod(from, Direction::Egress, packet);
-            let enters = !matches!(to, End::Pod(_)) || e.pod(to, Direction::Ingress, packet);
-            let in_at_uplink = !uplink(from) || e.host(Stage::Forward, Direction::Ingress, packet);
-            let out_at_uplink = !uplink(to) || e.host(Stage::Forward, Direction::Egress, packet);
-            leaves && enters && in_at_uplink && out_at_uplink
-        }
-    }
-}
-
-/// Packets about which [`passes`] has an opinion.
-#[must_use]
-pub fn judges(from: End, to: End) -> bool {
-    from != to && !matches!((from, to), (End::Pod(_), End::Node))
+    subjects: Vec<Subject>,
 }
 
 fn with_profile(world: &World, own: &Labels, profile: Option<usize>) -> Labels {
@@ -84,6 +130,11 @@ fn with_profile(world: &World, own: &Labels, profile: Option<usize>) -> Labels {
     labels
 }
 
+fn both_families(end: End) -> Vec<IpNet> {
+    [true, false].map(|v4| IpNet::from(end.address(v4))).to_vec()
+}
+
+/// Pods first, by number; the host endpoint last.
 fn entities(world: &World) -> Vec<Entity> {
     let mut all = Vec::new();
     for (n, pod) in world.pods.iter().enumerate() {
@@ -91,8 +142,17 @@ fn entities(world: &World) -> Vec<Entity> {
             namespace: Some(pod.namespace),
             account: Some(pod.account),
             labels: with_profile(world, &pod.labels, pod.profile),
-            nets: [true, false].map(|v4| IpNet::from(End::Pod(n).address(v4))).to_vec(),
+            nets: both_families(End::Pod(n)),
             ports: pod.ports.clone(),
+        });
+    }
+    for remote in &world.remotes {
+        all.push(Entity {
+            namespace: Some(remote.namespace),
+            account: Some(remote.account),
+            labels: with_profile(world, &remote.labels, remote.profile),
+            nets: both_families(remote.at),
+            ports: remote.ports.clone(),
         });
     }
     for set in &world.sets {
@@ -104,19 +164,113 @@ fn entities(world: &World) -> Vec<Entity> {
             namespace: None,
             account: None,
             labels: with_profile(world, &host.labels, host.profile),
-            nets: [true, false].map(|v4| IpNet::from(End::Node.address(v4))).to_vec(),
+            nets: both_families(End::Node),
             ports: Vec::new(),
         });
     }
     all
 }
 
-impl Evaluator<'_> {
-    fn pod(&self, end: End, dir: Direction, packet: &Packet) -> bool {
+fn subjects(world: &World) -> Vec<Subject> {
+    let own = world.policies.iter().map(|p| Subject {
+        place: p.tier.map_or(Place::Default, Place::Own),
+        kind: if p.namespace.is_some() { "NetworkPolicy" } else { "GlobalNetworkPolicy" },
+        pods_only: false,
+        policy: p.clone(),
+    });
+    own.chain(world.kubernetes.iter().map(kubernetes::policy))
+        .chain(world.cluster.iter().map(kubernetes::cluster))
+        .collect()
+}
+
+impl<'a> Evaluator<'a> {
+    /// For this world.
+    #[must_use]
+    pub fn new(world: &'a World) -> Self {
+        Self { world, entities: entities(world), subjects: subjects(world) }
+    }
+
+    /// True where a connection's first packet comes to its end.
+    #[must_use]
+    pub fn passes(&self, packet: &Packet) -> bool {
+        self.arrives(packet.from, packet.to, &Wire::new(packet))
+    }
+
+    /// True where a connection that begins with this packet comes about: the answer comes back. None where untracked
+    /// policy lets through one way of it alone and the documentation leaves open what comes of that.
+    #[must_use]
+    pub fn answered(&self, packet: &Packet) -> Option<bool> {
+        let wire = Wire::new(packet);
+        if !self.passes(packet) {
+            return Some(false);
+        }
+        let untracked = |from: End, to: End, wire: &Wire| match (from, to) {
+            (End::Outside, _) => self.untracked(Direction::Ingress, wire),
+            (End::Node, End::Outside) => self.untracked(Direction::Egress, wire),
+            _ => None,
+        };
+        let there = untracked(packet.from, packet.to, &wire);
+        let back = untracked(packet.to, packet.from, &wire.answer());
+        match (there, back) {
+            (None, None) | (Some(true), Some(true)) => Some(true),
+            (_, Some(false)) => Some(false),
+            _ => None,
+        }
+    }
+
+    fn arrives(&self, from: End, to: End, packet: &Wire) -> bool {
+        let mut done = false;
+        if self.policed(from) {
+            match self.before(from, packet) {
+                Some(false) => return false,
+                Some(true) => done = true,
+                None => {}
+            }
+        }
+        let (ingress, egress) = (Direction::Ingress, Direction::Egress);
+        match (from, to) {
+            (End::Node, End::Outside) => match self.untracked(egress, packet) {
+                Some(decided) => decided,
+                None => self.failsafe(egress, packet) || self.host(Stage::Normal, egress, packet),
+            },
+            (End::Outside, End::Node) => {
+                done || self.failsafe(ingress, packet) || self.host(Stage::Normal, ingress, packet)
+            }
+            (End::Node, End::Pod(_)) => true,
+            (End::Pod(_), End::Node) => self.pod(from, egress, packet),
+            (from, to) => {
+                (done || !self.policed(from) || self.host(Stage::Forward, ingress, packet))
+                    && self.pod(from, egress, packet)
+                    && self.pod(to, ingress, packet)
+                    && (!self.policed(to) || self.host(Stage::Forward, egress, packet))
+            }
+        }
+    }
+
+    /// True where the node's endpoint is for the interface to this end.
+    fn policed(&self, end: End) -> bool {
+        self.world.host.as_ref().is_some_and(|h| match end {
+            End::Outside => true,
+            End::Pod(_) => h.interface == Interface::Any,
+            End::Node => false,
+        })
+    }
+
+    /// What decides about an arriving packet before it is known whom it is for.
+    fn before(&self, from: End, packet: &Wire) -> Option<bool> {
+        let untracked = (from == End::Outside).then(|| self.untracked(Direction::Ingress, packet)).flatten();
+        if untracked.is_some() || self.failsafe(Direction::Ingress, packet) {
+            return untracked;
+        }
+        let me = self.entities.last()?;
+        self.tiers(Stage::PreDnat, Direction::Ingress, packet, |s| self.selects(s, me))
+    }
+
+    fn pod(&self, end: End, dir: Direction, packet: &Wire) -> bool {
         let End::Pod(n) = end else { return true };
         let Some(pod) = self.world.pods.get(n) else { return false };
         let me = self.entities.get(n);
-        let applies = |p: &Policy| me.is_some_and(|me| self.selects(p, me));
+        let applies = |s: &Subject| me.is_some_and(|me| self.selects(s, me));
         if let Some(decided) = self.tiers(Stage::Normal, dir, packet, applies) {
             return decided;
         }
@@ -125,16 +279,31 @@ impl Evaluator<'_> {
     }
 
     /// What a profile says.
-    fn profile(&self, profile: Option<usize>, dir: Direction, packet: &Packet) -> Option<Action> {
+    fn profile(&self, profile: Option<usize>, dir: Direction, packet: &Wire) -> Option<Action> {
         let profile = self.world.profiles.get(profile?)?;
         let rules = if dir == Direction::Ingress { &profile.ingress } else { &profile.egress };
         self.rules(rules, None, packet)
     }
 
-    fn host(&self, stage: Stage, dir: Direction, packet: &Packet) -> bool {
+    /// True where there is an endpoint with such ports.
+    fn failsafe(&self, dir: Direction, packet: &Wire) -> bool {
+        self.world.host.is_some() && packet.failsafe(dir)
+    }
+
+    /// What untracked policy of the node's endpoint says.
+    fn untracked(&self, dir: Direction, packet: &Wire) -> Option<bool> {
+        self.world.host.as_ref().filter(|h| h.interface != Interface::Any)?;
+        let me = self.entities.last()?;
+        if packet.failsafe(dir) || packet.answers_failsafe(dir) {
+            return None;
+        }
+        self.tiers(Stage::Untracked, dir, packet, |s| self.selects(s, me))
+    }
+
+    fn host(&self, stage: Stage, dir: Direction, packet: &Wire) -> bool {
         let Some(host) = &self.world.host else { return true };
         let Some(me) = self.entities.last() else { return true };
-        match self.tiers(stage, dir, packet, |p| self.selects(p, me)) {
+        match self.tiers(stage, dir, packet, |s| self.selects(s, me)) {
             Some(decided) => decided,
             None if stage != Stage::Normal => true,
             None => self.profile(host.profile, dir, packet) == Some(Action::Allow),
@@ -146,42 +315,45 @@ impl Evaluator<'_> {
         &self,
         stage: Stage,
         dir: Direction,
-        packet: &Packet,
-        applies: impl Fn(&Policy) -> bool,
+        packet: &Wire,
+        applies: impl Fn(&Subject) -> bool,
     ) -> Option<bool> {
         let rules_of =
             |p: &Policy| if dir == Direction::Ingress { p.ingress.clone() } else { p.egress.clone() };
         let for_stage = |p: &Policy| match stage {
-            Stage::Normal => p.purpose != PolicyUse::PreDnat,
+            Stage::Normal => matches!(p.purpose, PolicyUse::Normal | PolicyUse::Forward),
             Stage::Forward => p.purpose == PolicyUse::Forward,
             Stage::PreDnat => p.purpose == PolicyUse::PreDnat,
+            Stage::Untracked => p.purpose == PolicyUse::Untracked,
         };
-        // The default tier has order 1,000,000 and denies.
-        let mut tiers: Vec<(Option<usize>, f64, &str, bool)> = vec![(None, 1_000_000.0, "default", false)];
+        // The default tier denies; Kubernetes' tiers stand around it and pass.
+        let mut tiers = vec![
+            (Place::Default, 1_000_000.0, "default", false),
+            (Place::Admin, 1_000.0, "kube-admin", true),
+            (Place::Baseline, 10_000_000.0, "kube-baseline", true),
+        ];
         for (n, t) in self.world.tiers.iter().enumerate() {
-            tiers.push((Some(n), t.order.unwrap_or(f64::INFINITY), &t.name, t.pass));
+            tiers.push((Place::Own(n), t.order.unwrap_or(f64::INFINITY), &t.name, t.pass));
         }
         tiers.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.2.cmp(b.2)));
-        for (tier, _, _, pass) in tiers {
-            let mut policies: Vec<&Policy> = self
-                .world
-                .policies
+        for (place, _, _, pass) in tiers {
+            let mut here: Vec<&Subject> = self
+                .subjects
                 .iter()
-                .filter(|p| {
-                    p.tier == tier && !p.staged && for_stage(p) && rules_of(p).is_some() && applies(p)
-                })
+                .filter(|s| s.place == place && !s.policy.staged && for_stage(&s.policy))
+                .filter(|s| rules_of(&s.policy).is_some() && applies(s))
                 .collect();
-            policies.sort_by(|a, b| in_order(a, b));
-            if policies.is_empty() {
+            here.sort_by(|a, b| in_order(a, b));
+            if here.is_empty() {
                 continue;
             }
-            let verdict = policies.iter().find_map(|p| self.rules(&rules_of(p)?, p.namespace, packet));
+            let verdict =
+                here.iter().find_map(|s| self.rules(&rules_of(&s.policy)?, s.policy.namespace, packet));
             match verdict {
                 Some(Action::Allow) => return Some(true),
                 Some(Action::Deny) => return Some(false),
                 Some(Action::Pass | Action::Log) => {}
-                // Pre-DNAT policy has no default denial: what it does not decide goes on.
-                None if pass || stage == Stage::PreDnat => {}
+                None if pass || matches!(stage, Stage::PreDnat | Stage::Untracked) => {}
                 None => return Some(false),
             }
         }
@@ -189,121 +361,20 @@ impl Evaluator<'_> {
     }
 
     /// True where the policy is about the endpoint.
-    fn selects(&self, policy: &Policy, e: &Entity) -> bool {
+    fn selects(&self, subject: &Subject, e: &Entity) -> bool {
+        let policy = &subject.policy;
         policy.namespace.is_none_or(|n| e.namespace == Some(n))
+            && (!subject.pods_only || e.account.is_some())
             && policy.namespace_selector.as_ref().is_none_or(|s| self.namespace_matches(s, e))
             && policy.account_selector.as_ref().is_none_or(|s| self.account_matches(s, e))
             && policy.selector.matches(&e.labels)
     }
-
-    fn namespace_matches(&self, selector: &Selector, e: &Entity) -> bool {
-        let none = Labels::new();
-        let labels = e.namespace.map_or(&none, |n| &self.world.namespaces[n].labels);
-        selector.matches_member(labels, e.namespace.is_some())
-    }
-
-    fn account_matches(&self, selector: &Selector, e: &Entity) -> bool {
-        let none = Labels::new();
-        let account = e.namespace.zip(e.account);
-        let labels = account.map_or(&none, |(n, a)| &self.world.accounts[n][a]);
-        selector.matches_member(labels, account.is_some())
-    }
-
-    /// The action of the first rule that decides.
-    fn rules(&self, rules: &[Rule], namespace: Option<usize>, packet: &Packet) -> Option<Action> {
-        let decides = |r: &&Rule| r.action != Action::Log && self.matches(r, namespace, packet);
-        rules.iter().find(decides).map(|r| r.action)
-    }
-
-    fn matches(&self, rule: &Rule, namespace: Option<usize>, p: &Packet) -> bool {
-        let (number, port) = match p.traffic {
-            Traffic::Tcp(port) => (6, port),
-            Traffic::Udp(port) => (17, port),
-            Traffic::Ping => (if p.v4 { 1 } else { 58 }, 0),
-        };
-        let echo = if p.v4 { 8 } else { 128 };
-        let icmp = |i: &Icmp| i.icmp_type == echo && i.code.is_none_or(|c| c == 0);
-        let version = if p.v4 { 4 } else { 6 };
-        let (src, dst) = (p.from.address(p.v4), p.to.address(p.v4));
-        rule.ip_version.is_none_or(|v| v == version)
-            && rule.protocol.is_none_or(|x| x.number() == number)
-            && rule.not_protocol.is_none_or(|x| x.number() != number)
-            && rule.icmp.as_ref().is_none_or(icmp)
-            && !rule.not_icmp.as_ref().is_some_and(icmp)
-            && self.side(&rule.source, namespace, src, p.source_port, number)
-            && self.side(&rule.destination, namespace, dst, port, number)
-    }
-
-    fn side(&self, side: &Side, namespace: Option<usize>, addr: IpAddr, port: u16, number: u8) -> bool {
-        let within = |nets: &[IpNet]| nets.iter().any(|n| n.contains(&addr));
-        let excluded = |s: &Selector| self.holders(addr).any(|e| s.matches(&e.labels));
-        // Of what is chosen, `notSelector` takes some away; alone it takes away from everything there is.
-        let chosen = |e: &Entity| {
-            self.chosen(side, namespace, e)
-                && !side.not_selector.as_ref().is_some_and(|s| s.matches(&e.labels))
-        };
-        // A namespaced policy's `notSelector` is about its own namespace: all there but those.
-        let restricted = restricts(side) || namespace.is_some() && side.not_selector.is_some();
-        // A named port stands for that port of the endpoints that the side selects.
-        let named = |name: &String| {
-            let has = |e: &Entity| {
-                e.ports
-                    .iter()
-                    .any(|p| p.name == *name && p.port == port && (if p.tcp { 6 } else { 17 }) == number)
-            };
-            self.holders(addr).any(|e| has(e) && (!restricted || chosen(e)))
-        };
-        let port_matches = |p: &Port| match p {
-            Port::Number(n) => *n == port,
-            Port::Range(first, last) => (*first..=*last).contains(&port),
-            Port::Named(name) => named(name),
-        };
-        (side.nets.is_empty() || within(&side.nets))
-            && !within(&side.not_nets)
-            && (!restricted || self.holders(addr).any(chosen))
-            && (restricted || !side.not_selector.as_ref().is_some_and(excluded))
-            && (side.ports.is_empty() || side.ports.iter().any(port_matches))
-            && !side.not_ports.iter().any(port_matches)
-    }
-
-    fn holders(&self, addr: IpAddr) -> impl Iterator<Item = &Entity> {
-        self.entities.iter().filter(move |e| e.nets.iter().any(|n| n.contains(&addr)))
-    }
-
-    /// True where the side's selectors choose the entity.
-    fn chosen(&self, side: &Side, namespace: Option<usize>, e: &Entity) -> bool {
-        let in_namespace = match (&side.namespace_selector, namespace) {
-            (Some(NamespaceSelector::Global), _) => e.namespace.is_none(),
-            (Some(NamespaceSelector::Labels(s)), _) => self.namespace_matches(s, e),
-            // Without a namespace selector a namespaced policy means its own namespace.
-            (None, Some(n)) => e.namespace == Some(n),
-            (None, None) => true,
-        };
-        let names = &side.account_names;
-        in_namespace
-            && (names.is_empty() || e.account.is_some_and(|a| names.contains(&a)))
-            && side.account_selector.as_ref().is_none_or(|s| self.account_matches(s, e))
-            && side.selector.as_ref().is_none_or(|s| s.matches(&e.labels))
-    }
-}
-
-fn restricts(side: &Side) -> bool {
-    side.selector.is_some()
-        || side.namespace_selector.is_some()
-        || side.account_selector.is_some()
-        || !side.account_names.is_empty()
 }
 
 /// By order, those without one last; then by name, namespace and kind.
-fn in_order(a: &Policy, b: &Policy) -> Ordering {
-    let order = |p: &Policy| p.order.unwrap_or(f64::INFINITY);
-    let rest = |p: &Policy| {
-        let namespace = p.namespace.map_or("", |n| NAMESPACES[n]);
-        (
-            p.name.clone(),
-            namespace,
-            if p.namespace.is_some() { "NetworkPolicy" } else { "GlobalNetworkPolicy" },
-        )
-    };
+fn in_order(a: &Subject, b: &Subject) -> Ordering {
+    let order = |s: &Subject| s.policy.order.unwrap_or(f64::INFINITY);
+    let rest =
+        |s: &Subject| (s.policy.name.clone(), s.policy.namespace.map_or("", |n| NAMESPACES[n]), s.kind);
     order(a).total_cmp(&order(b)).then_with(|| rest(a).cmp(&rest(b)))
 }

@@ -1,42 +1,51 @@
-//! A world as objects of `projectcalico.org/v3`.
+//! A world as objects of `projectcalico.org/v3` and of Kubernetes.
+
+mod kubernetes;
 
 use libcalico_api::{Kind, Resource};
+use libcalico_datastore::resources::key_of;
+use libcalico_model::{KeyValue, Revision};
 use serde_json::{Map, Value, json};
 
 use crate::world::{
-    ACCOUNTS, Action, End, Icmp, Labels, NAMESPACES, NODE, NamespaceSelector, Pod, Policy, PolicyUse, Port,
-    Profile, Protocol, Rule, Set, Side, UPLINK, World,
+    ACCOUNTS, Action, End, FAILSAFE, Icmp, Interface, Labels, NAMESPACES, NODE, NamedPort, NamespaceSelector,
+    OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Protocol, Remote, Rule, Set, Side, UPLINK, World,
 };
 
-/// Every object of the world.
+/// Every object of the world, as a datastore has it.
 ///
 /// # Panics
 /// Where an object is not one that the API takes: the strategy is wrong then.
 #[must_use]
-pub fn resources(world: &World) -> Vec<Resource> {
-    documents(world)
-        .iter()
-        .map(|(kind, value)| {
-            let mut resource =
-                Resource::from_value_strict(*kind, value).unwrap_or_else(|e| panic!("{value}: {e:?}"));
-            resource.set_defaults();
-            if let Err(e) = resource.validate() {
-                panic!("{value}: {e:?}");
-            }
-            resource
-        })
-        .collect()
+pub fn stored(world: &World) -> Vec<KeyValue> {
+    let own = documents(world).into_iter().map(|(kind, value)| {
+        let r = Resource::from_value_strict(kind, &value).unwrap_or_else(|e| panic!("{value}: {e:?}"));
+        valid(r)
+    });
+    let mut all: Vec<KeyValue> = own.collect();
+    all.extend(kubernetes::stored(world));
+    all
+}
+
+/// The resource with its defaults, checked as the API checks it.
+fn valid(mut resource: Resource) -> KeyValue {
+    resource.set_defaults();
+    if let Err(e) = resource.validate() {
+        panic!("{resource:?}: {e:?}");
+    }
+    KeyValue { key: key_of(&resource), value: resource.into(), revision: Revision::default() }
 }
 
 /// The world's objects as documents, to print and to apply.
 ///
 /// # Panics
-/// As [`resources`].
+/// Where a document cannot be written as YAML: the strategy is wrong then.
 #[must_use]
 pub fn yaml(world: &World) -> String {
-    let documents: Vec<String> =
-        resources(world).iter().map(|r| serde_saphyr::to_string(r).expect("YAML")).collect();
-    documents.join("---\n")
+    let own = documents(world).into_iter().map(|(_, value)| value);
+    let all = own.chain(kubernetes::documents(world).into_iter().map(|(_, value)| value));
+    let texts: Vec<String> = all.map(|d| serde_saphyr::to_string(&d).expect("YAML")).collect();
+    texts.join("---\n")
 }
 
 /// The pod's name.
@@ -66,6 +75,13 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
     let none = Labels::new();
     let default = json!({ "order": 1_000_000.0, "defaultAction": "Deny" });
     add(Kind::Tier, None, "default", &none, default);
+    for (name, order) in [("kube-admin", 1_000.0), ("kube-baseline", 10_000_000.0)] {
+        add(Kind::Tier, None, name, &none, json!({ "order": order, "defaultAction": "Pass" }));
+    }
+    let failsafe = |protocol: &str| json!([{ "protocol": protocol, "port": FAILSAFE }]);
+    let spec =
+        json!({ "failsafeInboundHostPorts": failsafe("TCP"), "failsafeOutboundHostPorts": failsafe("UDP") });
+    add(Kind::FelixConfiguration, None, "default", &none, spec);
     for t in &world.tiers {
         let mut spec = json!({ "defaultAction": if t.pass { "Pass" } else { "Deny" } });
         put(&mut spec, "order", t.order);
@@ -88,7 +104,7 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
         }
     }
     for (n, p) in world.profiles.iter().enumerate() {
-        add(Kind::Profile, None, &format!("profile{n}"), &none, profile(p));
+        add(Kind::Profile, None, &format!("profile{n}"), &none, profile(world, p));
     }
     for (n, s) in world.sets.iter().enumerate() {
         let Set { namespace, labels, nets } = s;
@@ -96,18 +112,22 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
         add(kind, *namespace, &format!("set{n}"), labels, json!({ "nets": texts(nets) }));
     }
     for (n, pod) in world.pods.iter().enumerate() {
-        let mut labels = pod.labels.clone();
-        labels.insert("projectcalico.org/namespace".to_owned(), NAMESPACES[pod.namespace].to_owned());
-        labels.insert("projectcalico.org/serviceaccount".to_owned(), ACCOUNTS[pod.account].to_owned());
-        labels.insert("projectcalico.org/orchestrator".to_owned(), "k8s".to_owned());
         let name = format!("{NODE}-k8s-{}-eth0", pod_name(n));
+        let labels = pod_labels(&pod.labels, pod.namespace, pod.account);
         add(Kind::WorkloadEndpoint, Some(pod.namespace), &name, &labels, workload(n, pod));
+    }
+    for (n, r) in world.remotes.iter().enumerate() {
+        let labels = pod_labels(&r.labels, r.namespace, r.account);
+        let name = format!("{OTHER_NODE}-k8s-r{n}-eth0");
+        add(Kind::WorkloadEndpoint, Some(r.namespace), &name, &labels, remote(n, r));
     }
     if let Some(host) = &world.host {
         let addresses = [true, false].map(|v4| End::Node.address(v4).to_string());
         let mut spec = json!({ "node": NODE, "expectedIPs": addresses });
-        if !host.by_address {
-            spec["interfaceName"] = json!(UPLINK);
+        match host.interface {
+            Interface::Named => spec["interfaceName"] = json!(UPLINK),
+            Interface::Any => spec["interfaceName"] = json!("*"),
+            Interface::Addressed => {}
         }
         if let Some(p) = host.profile {
             spec["profiles"] = json!([format!("profile{p}")]);
@@ -126,6 +146,18 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
     all
 }
 
+/// A pod's labels with those that every pod has.
+fn pod_labels(own: &Labels, namespace: usize, account: usize) -> Labels {
+    let mut labels = own.clone();
+    let fixed = [
+        ("projectcalico.org/namespace", NAMESPACES[namespace]),
+        ("projectcalico.org/serviceaccount", ACCOUNTS[account]),
+        ("projectcalico.org/orchestrator", "k8s"),
+    ];
+    labels.extend(fixed.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    labels
+}
+
 /// A policy's name: in a tier of its own it begins with the tier's.
 fn policy_name(world: &World, p: &Policy) -> String {
     let tier = p.tier.and_then(|t| world.tiers.get(t)).map_or("default", |t| t.name.as_str());
@@ -142,28 +174,41 @@ fn texts<T: ToString>(list: &[T]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-fn profile(p: &Profile) -> Value {
-    let rules = |list: &[Rule]| list.iter().map(rule).collect::<Vec<_>>();
+fn profile(world: &World, p: &Profile) -> Value {
+    let rules = |list: &[Rule]| list.iter().map(|r| rule(r, None, world)).collect::<Vec<_>>();
     json!({ "labelsToApply": p.labels, "ingress": rules(&p.ingress), "egress": rules(&p.egress) })
 }
 
 fn workload(n: usize, pod: &Pod) -> Value {
-    let (namespace, account) = (NAMESPACES[pod.namespace], ACCOUNTS[pod.account]);
+    let mut spec = endpoint(pod.namespace, pod.account, pod.profile, &pod.ports, End::Pod(n));
+    spec["node"] = json!(NODE);
+    spec["pod"] = json!(pod_name(n));
+    spec["interfaceName"] = json!(interface(n));
+    spec
+}
+
+fn remote(n: usize, r: &Remote) -> Value {
+    let mut spec = endpoint(r.namespace, r.account, r.profile, &r.ports, r.at);
+    spec["node"] = json!(OTHER_NODE);
+    spec["pod"] = json!(format!("r{n}"));
+    spec["interfaceName"] = json!(format!("califar{n}"));
+    spec
+}
+
+fn endpoint(namespace: usize, account: usize, profile: Option<usize>, ports: &[NamedPort], at: End) -> Value {
+    let (namespace, account) = (NAMESPACES[namespace], ACCOUNTS[account]);
     let mut profiles = vec![format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")];
-    if let Some(p) = pod.profile {
+    if let Some(p) = profile {
         profiles.insert(0, format!("profile{p}"));
     }
-    let ports: Vec<Value> = pod
-        .ports
+    let ports: Vec<Value> = ports
         .iter()
         .map(|p| json!({ "name": p.name, "protocol": if p.tcp { "TCP" } else { "UDP" }, "port": p.port }))
         .collect();
-    let end = End::Pod(n);
-    let networks = [format!("{}/32", end.address(true)), format!("{}/128", end.address(false))];
+    let networks = [format!("{}/32", at.address(true)), format!("{}/128", at.address(false))];
     json!({
-        "orchestrator": "k8s", "node": NODE, "pod": pod_name(n), "endpoint": "eth0", "serviceAccountName": account,
-        "containerID": format!("container{n}"), "interfaceName": interface(n), "profiles": profiles,
-        "ipNetworks": networks, "ports": ports,
+        "orchestrator": "k8s", "endpoint": "eth0", "serviceAccountName": account, "containerID": "container",
+        "profiles": profiles, "ipNetworks": networks, "ports": ports,
     })
 }
 
@@ -179,15 +224,17 @@ fn policy(world: &World, p: &Policy) -> Value {
     for (name, direction, rules) in [("ingress", "Ingress", &p.ingress), ("egress", "Egress", &p.egress)] {
         if let Some(rules) = rules {
             types.push(direction);
-            spec[name] = rules.iter().map(rule).collect();
+            spec[name] = rules.iter().map(|r| rule(r, p.namespace, world)).collect();
         }
     }
     spec["types"] = json!(types);
     if p.purpose != PolicyUse::Normal {
         spec["applyOnForward"] = json!(true);
     }
-    if p.purpose == PolicyUse::PreDnat {
-        spec["preDNAT"] = json!(true);
+    match p.purpose {
+        PolicyUse::PreDnat => spec["preDNAT"] = json!(true),
+        PolicyUse::Untracked => spec["doNotTrack"] = json!(true),
+        PolicyUse::Normal | PolicyUse::Forward => {}
     }
     spec
 }
@@ -208,7 +255,8 @@ fn icmp(i: Icmp) -> Value {
     out
 }
 
-fn rule(r: &Rule) -> Value {
+/// A rule of a policy in a namespace, or in none.
+fn rule(r: &Rule, namespace: Option<usize>, world: &World) -> Value {
     let action = match r.action {
         Action::Allow => "Allow",
         Action::Deny => "Deny",
@@ -222,7 +270,11 @@ fn rule(r: &Rule) -> Value {
     put(&mut out, "icmp", r.icmp.map(icmp));
     put(&mut out, "notICMP", r.not_icmp.map(icmp));
     for (name, s) in [("source", &r.source), ("destination", &r.destination)] {
-        let s = side(s);
+        let service = s.service;
+        let mut s = side(s);
+        if let Some(n) = service {
+            s.insert("services".to_owned(), kubernetes::service_match(world, n, namespace));
+        }
         if !s.is_empty() {
             out[name] = Value::Object(s);
         }
@@ -259,6 +311,9 @@ fn side(s: &Side) -> Map<String, Value> {
         s.namespace_selector.as_ref().map(|n| match n {
             NamespaceSelector::Global => "global()".to_owned(),
             NamespaceSelector::Labels(s) => s.to_string(),
+            NamespaceSelector::Number(n) => {
+                format!("projectcalico.org/name == '{}'", NAMESPACES[*n])
+            }
         }),
     );
     if !s.account_names.is_empty() || s.account_selector.is_some() {

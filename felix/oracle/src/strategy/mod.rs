@@ -1,5 +1,7 @@
 //! Random worlds. Names, labels and networks are few, so that things meet often.
 
+mod kubernetes;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_map, vec};
 use proptest::option::{of, weighted};
@@ -7,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use crate::world::{
-    Action, End, Host, Icmp, Labels, NamedPort, Namespace, NamespaceSelector, PODS, PORTS, Pod, Policy,
-    PolicyUse, Port, Profile, Protocol, Rule, Selector, Set, Side, Tier, World,
+    Action, End, Host, Icmp, Interface, Labels, NamedPort, Namespace, NamespaceSelector, PODS, PORTS, Pod,
+    Policy, PolicyUse, Port, Profile, Protocol, Remote, Rule, Selector, Service, Set, Side, Tier, World,
 };
 
 fn word() -> impl Strategy<Value = String> {
@@ -64,7 +66,7 @@ fn set_nets() -> impl Strategy<Value = Vec<IpNet>> {
 fn ports() -> impl Strategy<Value = Vec<Port>> {
     let port = prop_oneof![
         3 => select(PORTS.to_vec()).prop_map(Port::Number),
-        1 => (7000u16..7003, 0u16..3).prop_map(|(p, n)| Port::Range(p, p + n + 1)),
+        1 => (7000u16..7004, 0u16..3).prop_map(|(p, n)| Port::Range(p, p + n + 1)),
         2 => word().prop_map(|w| Port::Named(format!("port-{w}"))),
     ];
     prop_oneof![2 => Just(Vec::new()), 1 => vec(port, 1..4)]
@@ -115,8 +117,10 @@ fn side(v4: bool, ports: BoxedStrategy<Vec<Port>>) -> impl Strategy<Value = Side
                 namespace_selector,
                 account_names,
                 account_selector,
+                service: None,
                 ports,
                 not_ports,
+                pods_only: false,
             }
         },
     )
@@ -127,8 +131,36 @@ fn icmp(v4: bool) -> impl Strategy<Value = Option<Icmp>> {
     of((select(types), of(0u8..2)).prop_map(|(icmp_type, code)| Icmp { icmp_type, code }))
 }
 
+/// For what traffic a list of rules is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Ingress,
+    Egress,
+    /// A profile's rules neither pass nor name services.
+    Profile,
+}
+
+/// A rule, now and then with a service at the far side.
+fn rule(purpose: Purpose) -> impl Strategy<Value = Rule> {
+    let service =
+        if purpose == Purpose::Profile { Just(None).boxed() } else { weighted(0.1, 0usize..3).boxed() };
+    (plain_rule(purpose != Purpose::Profile), service).prop_map(move |(mut rule, service)| {
+        let ingress = purpose == Purpose::Ingress;
+        let far = if ingress { &mut rule.source } else { &mut rule.destination };
+        if service.is_some() {
+            // Nothing else can be said of this side; but that a source has some port.
+            let (ports, not_ports) = (std::mem::take(&mut far.ports), std::mem::take(&mut far.not_ports));
+            *far = Side { service, ..Side::default() };
+            if ingress {
+                (far.ports, far.not_ports) = (ports, not_ports);
+            }
+        }
+        rule
+    })
+}
+
 /// A rule that the API takes: networks of one family, ports with protocols that have them, ICMP fields with ICMP.
-fn rule(pass: bool) -> impl Strategy<Value = Rule> {
+fn plain_rule(pass: bool) -> impl Strategy<Value = Rule> {
     let action = if pass {
         select(vec![Action::Allow, Action::Allow, Action::Deny, Action::Deny, Action::Pass, Action::Log])
     } else {
@@ -203,11 +235,16 @@ fn order() -> impl Strategy<Value = Option<f64>> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let rules = || of(vec(rule(true), 0..4));
-    let purpose = select(vec![PolicyUse::Normal, PolicyUse::Normal, PolicyUse::Forward, PolicyUse::PreDnat]);
+    let rules = |purpose| of(vec(rule(purpose), 0..4));
+    let purpose = prop_oneof![
+        4 => Just(PolicyUse::Normal),
+        2 => Just(PolicyUse::Forward),
+        2 => Just(PolicyUse::PreDnat),
+        1 => Just(PolicyUse::Untracked),
+    ];
     let selectors = (selector(), weighted(0.2, selector()), weighted(0.2, selector()));
     let place = (of(0usize..2), weighted(0.1, Just(())), of(0usize..2), order());
-    (place, selectors, rules(), rules(), purpose).prop_map(
+    (place, selectors, rules(Purpose::Ingress), rules(Purpose::Egress), purpose).prop_map(
         |((namespace, staged, tier, order), selectors, mut ingress, mut egress, mut purpose)| {
             let (selector, namespace_selector, account_selector) = selectors;
             if namespace.is_some() {
@@ -237,7 +274,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn profile() -> impl Strategy<Value = Profile> {
-    let rules = || vec(rule(false), 0..3);
+    let rules = || vec(rule(Purpose::Profile), 0..3);
     (labels(), rules(), rules()).prop_map(|(labels, ingress, egress)| Profile { labels, ingress, egress })
 }
 
@@ -250,6 +287,26 @@ fn pod() -> impl Strategy<Value = Pod> {
     (0usize..2, 0usize..2, labels(), vec(port, 0..3), weighted(0.3, 0usize..2)).prop_map(
         |(namespace, account, labels, ports, profile)| Pod { namespace, account, labels, ports, profile },
     )
+}
+
+fn remote() -> impl Strategy<Value = Remote> {
+    (pod(), end()).prop_map(|(Pod { namespace, account, labels, ports, profile }, at)| Remote {
+        namespace,
+        account,
+        labels,
+        ports,
+        profile,
+        at,
+    })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let port = (any::<bool>(), select(PORTS.to_vec()));
+    (0usize..2, vec(end(), 0..3), vec(port, 0..3)).prop_map(|(namespace, backends, ports)| Service {
+        namespace,
+        backends,
+        ports,
+    })
 }
 
 fn set() -> impl Strategy<Value = Set> {
@@ -273,9 +330,10 @@ fn namespace() -> impl Strategy<Value = Namespace> {
 }
 
 fn host() -> impl Strategy<Value = Host> {
-    (labels(), any::<bool>(), of(0usize..2)).prop_map(|(labels, by_address, profile)| Host {
+    let interface = select(vec![Interface::Named, Interface::Addressed, Interface::Any]);
+    (labels(), interface, of(0usize..2)).prop_map(|(labels, interface, profile)| Host {
         labels,
-        by_address,
+        interface,
         profile,
     })
 }
@@ -283,21 +341,39 @@ fn host() -> impl Strategy<Value = Host> {
 /// A world.
 pub fn world() -> impl Strategy<Value = World> {
     let accounts = || [labels(), labels()];
-    (
+    let around = (
         [namespace(), namespace()],
         [accounts(), accounts()],
         vec(pod(), PODS),
         vec(profile(), 2),
         vec(set(), 0..4),
-        tiers(),
-        vec(policy(), 0..7),
-        weighted(0.5, host()),
-    )
-        .prop_map(|(namespaces, accounts, pods, profiles, sets, tiers, mut policies, host)| {
-            // Distinct names that are not in the order of their making, so that ties by name mean something.
-            for (n, p) in policies.iter_mut().enumerate() {
-                p.name = format!("{}{n}", ["m", "a", "z"][n % 3]);
-            }
-            World { namespaces, accounts, pods, profiles, sets, tiers, policies, host }
-        })
+        prop_oneof![3 => Just(Vec::new()).boxed(), 1 => vec(remote(), 1..3).boxed()],
+        vec(service(), 0..3),
+    );
+    let kubernetes = prop_oneof![1 => Just(Vec::new()).boxed(), 1 => vec(kubernetes::policy(), 1..3).boxed()];
+    let cluster = prop_oneof![1 => Just(Vec::new()).boxed(), 1 => vec(kubernetes::cluster(), 1..3).boxed()];
+    let policies = (tiers(), vec(policy(), 0..7), kubernetes, cluster);
+    (around, policies, weighted(0.5, host())).prop_map(|(around, policies, host)| {
+        let (namespaces, accounts, pods, profiles, sets, remotes, services) = around;
+        let (tiers, mut policies, mut kubernetes, mut cluster) = policies;
+        // Distinct names that are not in the order of their making, so that ties by name mean something.
+        let name = |n: usize| format!("{}{n}", ["m", "a", "z"][n % 3]);
+        policies.iter_mut().enumerate().for_each(|(n, p)| p.name = name(n));
+        kubernetes.iter_mut().enumerate().for_each(|(n, p)| p.name = name(n));
+        cluster.iter_mut().enumerate().for_each(|(n, p)| p.name = name(n));
+        World {
+            namespaces,
+            accounts,
+            pods,
+            profiles,
+            sets,
+            remotes,
+            services,
+            tiers,
+            policies,
+            kubernetes,
+            cluster,
+            host,
+        }
+    })
 }

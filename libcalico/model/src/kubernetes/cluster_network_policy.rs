@@ -178,10 +178,20 @@ fn ingress_peer(peer: &CnpSubject) -> Result<EntityRule, String> {
             ..EntityRule::default()
         }),
         (Some(selector), None) => {
-            Ok(EntityRule { namespace_selector: namespaces(selector)?, ..EntityRule::default() })
+            Ok(EntityRule { namespace_selector: of_namespaces(selector)?, ..EntityRule::default() })
         }
         (None, None) => Err("a peer that is neither namespaces nor pods".to_owned()),
     }
+}
+
+/// What is in a namespace with such labels. A selector that names what labels must not be holds for what is in no
+/// namespace as well, which is none of what these peers mean.
+fn of_namespaces(selector: &LabelSelector) -> Result<String, String> {
+    let text = namespaces(selector)?;
+    let negates = |operator: &str| matches!(operator, "NotIn" | "DoesNotExist");
+    let all_negate =
+        selector.match_labels.is_empty() && selector.match_expressions.iter().all(|e| negates(&e.operator));
+    Ok(if all_negate && text != "all()" { format!("all() && {text}") } else { text })
 }
 
 fn egress_peer(peer: &CnpEgressPeer) -> Result<EntityRule, String> {
@@ -316,7 +326,7 @@ mod tests {
     fn actions_peers_and_ports_become_rules() {
         let pods = r#"{"pods":{"namespaceSelector":{"matchLabels":{"n":"x"}},"podSelector":{}}}"#;
         let orchestrator = "projectcalico.org/orchestrator == 'k8s'";
-        let cases: [(&str, &str, Vec<String>); 7] = [
+        let cases: [(&str, &str, Vec<String>); 8] = [
             (
                 "ingress",
                 r#"[{"name":"first","action":"Accept","from":[{"namespaces":{"matchLabels":{"a":"b"}}}]}]"#,
@@ -364,6 +374,11 @@ mod tests {
                 "ingress",
                 r#"[{"action":"Accept","from":[{"namespaces":{}}],"protocols":[{"tcp":{"destinationPort":{"number":80}}},{"tcp":{}}]}]"#,
                 vec![r#"{"action":"Allow","protocol":"TCP","source":{"namespaceSelector":"all()"}}"#.to_owned()],
+            ),
+            (
+                "ingress",
+                r#"[{"action":"Accept","from":[{"namespaces":{"matchExpressions":[{"key":"a","operator":"NotIn","values":["b"]}]}}]}]"#,
+                vec![r#"{"action":"Allow","source":{"namespaceSelector":"all() && a not in { 'b' }"}}"#.to_owned()],
             ),
             ("ingress", "null", vec![]),
         ];
