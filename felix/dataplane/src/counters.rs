@@ -3,7 +3,7 @@
 //! ```text
 //!  policy manager ─▶ Counted (chain name → whose rules, chains as rendered)
 //!                        │ shared
-//!  kernel ─one dump a family─▶ Reader ─▶ packets and bytes since the last reading, by rule
+//!  kernel ──a dump a chain──▶ Reader ─▶ packets and bytes since the last reading, by rule
 //! ```
 //!
 //! Always holds: nobody writes for a reading; a chain is believed only where the kernel's rules are exactly those that
@@ -158,19 +158,16 @@ impl Reader {
         let mut out = BTreeMap::new();
         let mut last = HashMap::with_capacity(self.last.len());
         for family in Family::BOTH {
-            let mut chains: HashMap<(Table, Arc<str>), Vec<RuleCounter>> = HashMap::new();
-            read::counters(&mut self.socket, NftFamily::from(family), TABLE, |chain, counter| {
+            let nft = NftFamily::from(family);
+            for c in read::chain_names(&mut self.socket, nft)?.into_iter().filter(|c| c.table == TABLE) {
                 let found = TABLES.iter().find_map(|t| {
-                    let name = chain.strip_prefix(t.name())?.strip_prefix('-')?;
-                    entries.get_key_value(name).map(|(name, _)| (*t, name))
+                    let name = c.name.strip_prefix(t.name())?.strip_prefix('-')?;
+                    entries.get_key_value(name).map(|(name, entry)| (*t, name, entry))
                 });
-                if let Some((table, name)) = found {
-                    chains.entry((table, name.clone())).or_default().push(counter);
-                }
-            })?;
-            for ((table, name), counters) in chains {
-                let Some(entry) = entries.get(&name) else { continue };
-                self.chain(family, &ChainId::new(table, name), entry, &counters, &mut last, &mut out);
+                let Some((table, name, entry)) = found else { continue };
+                let counters = read::counters(&mut self.socket, nft, TABLE, &c.name)?;
+                let id = ChainId::new(table, name.clone());
+                self.chain(family, &id, entry, &counters, &mut last, &mut out);
             }
         }
         self.last = last;

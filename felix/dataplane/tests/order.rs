@@ -77,7 +77,9 @@ fn message(object: &Object, version: Option<bool>) -> Message {
         }),
         (Object::Workload(n), None) => Message::WorkloadEndpointRemove(workload_key(*n)),
         (Object::Workload(n), Some(_)) => {
-            let tier = TierInfo { ingress: vec![policy_key(*n)], ..TierInfo::default() };
+            // Some have several policies, and some of those the same ones.
+            let policies = |from: u8| (from..from + 1 + n % 3).map(|p| policy_key(p % 6)).collect();
+            let tier = TierInfo { ingress: policies(n / 3), egress: policies(n % 2), ..TierInfo::default() };
             let e = WorkloadEndpoint {
                 active: n % 4 != 3 || second,
                 // Two workloads claim each interface, and each address.

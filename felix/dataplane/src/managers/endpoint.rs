@@ -12,8 +12,10 @@ use libcalico_model::key::WorkloadEndpointKey;
 
 use super::Outputs;
 use super::floating_ip::has_floating;
+use super::policy_group::{Groups, Hashes};
 use crate::config::Config;
 use crate::driver::neighbour;
+use crate::render::names::Direction;
 use crate::render::{endpoint, names};
 use crate::rule::{Action, Chain, ChainId, End, Family, Match, Rule, Table};
 
@@ -25,6 +27,7 @@ pub struct EndpointManager {
     by_net: BTreeMap<IpNet, BTreeSet<WorkloadEndpointKey>>,
     dirty_interfaces: BTreeSet<Arc<str>>,
     dirty_nets: BTreeSet<IpNet>,
+    groups: Groups,
     started: bool,
 }
 
@@ -46,6 +49,7 @@ impl EndpointManager {
             by_net: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
             dirty_nets: BTreeSet::new(),
+            groups: Groups::default(),
             started: false,
         }
     }
@@ -110,7 +114,8 @@ impl EndpointManager {
     }
 
     pub fn resolve(&mut self, out: &mut Outputs) {
-        let dirty = std::mem::take(&mut self.dirty_interfaces);
+        let mut dirty = std::mem::take(&mut self.dirty_interfaces);
+        dirty.extend(self.regroup(&dirty, out));
         for interface in &dirty {
             self.interface(interface, out);
         }
@@ -134,9 +139,40 @@ impl EndpointManager {
         }
     }
 
+    /// Brings the chains that workloads share up to date. Returns interfaces that use another one than before.
+    fn regroup(&mut self, dirty: &BTreeSet<Arc<str>>, out: &mut Outputs) -> BTreeSet<Arc<str>> {
+        let mut hashes = Hashes::new();
+        for interface in dirty {
+            let tiers = self.on_interface(interface).filter(|e| e.active).map(|e| e.tiers.clone());
+            for direction in [Direction::Ingress, Direction::Egress] {
+                self.groups.set(interface, direction, tiers.as_ref(), &mut hashes);
+            }
+        }
+        let changes = self.groups.resolve();
+        let define: Vec<(ChainId, Arc<Chain>)> = changes
+            .define
+            .into_iter()
+            .map(|(name, direction, tiers)| {
+                let chain = endpoint::policies(&tiers, direction, &self.config);
+                (ChainId::new(Table::Filter, name), Arc::new(chain))
+            })
+            .collect();
+        for family in self.config.families() {
+            let tables = out.tables.family(*family);
+            for (id, chain) in &define {
+                tables.set_chain(id.clone(), chain.clone());
+            }
+            for name in &changes.remove {
+                tables.remove_chain(&ChainId::new(Table::Filter, name.clone()));
+            }
+        }
+        changes.interfaces
+    }
+
     fn interface(&self, interface: &Arc<str>, out: &mut Outputs) {
         let found = self.on_interface(interface);
-        let chains = found.map(|e| endpoint::workload(e, &self.config));
+        let groups = [Direction::Ingress, Direction::Egress].map(|d| self.groups.chain(interface, d));
+        let chains = found.map(|e| endpoint::workload(e, &self.config, groups));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));

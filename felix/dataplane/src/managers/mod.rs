@@ -10,6 +10,7 @@ mod host_endpoint;
 mod ip_set;
 mod masquerade;
 mod policy;
+mod policy_group;
 mod statics;
 
 use std::sync::Arc;

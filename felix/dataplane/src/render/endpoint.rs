@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use felix_message::{HostEndpoint, TierDefaultAction, TierInfo, WorkloadEndpoint};
+use libcalico_model::key::PolicyKey;
 
 use crate::config::{AllowAction, Config};
 use crate::render::names::{self, Direction};
@@ -28,21 +29,49 @@ pub fn uses(endpoint: &WorkloadEndpoint, family: Family) -> bool {
     own || any || e.allow_spoofed_source_prefixes.iter().any(|n| Family::of_net(n) == family)
 }
 
-/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
+/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families. `groups`: the
+/// chains with its policies ([`policies`]); without one they stand in its own.
 #[must_use]
-pub fn workload(endpoint: &WorkloadEndpoint, config: &Config) -> [(ChainId, Chain); 2] {
+pub fn workload(
+    endpoint: &WorkloadEndpoint,
+    config: &Config,
+    groups: [Option<Arc<str>>; 2],
+) -> [(ChainId, Chain); 2] {
     let name = |prefix| ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name));
-    let chain = |direction| {
+    let chain = |direction, group| {
         if endpoint.active {
-            workload_chain(endpoint, config, direction)
+            workload_chain(endpoint, config, direction, group)
         } else {
             Chain::new(vec![Rule::always(deny(config))])
         }
     };
-    [(name("cali-tw-"), chain(Direction::Ingress)), (name("cali-fw-"), chain(Direction::Egress))]
+    let [to, from] = groups;
+    [(name("cali-tw-"), chain(Direction::Ingress, to)), (name("cali-fw-"), chain(Direction::Egress, from))]
 }
 
-fn workload_chain(endpoint: &WorkloadEndpoint, config: &Config, direction: Direction) -> Chain {
+/// What policies of one direction do with a packet: the chain that workloads share. Nothing said: it returns unmarked.
+#[must_use]
+pub fn policies(list: &[TierInfo], direction: Direction, config: &Config) -> Chain {
+    let mut out = Vec::new();
+    tiers(list, direction, config, Purpose::Normal, &mut out);
+    Chain::new(out)
+}
+
+/// A tier's policies of one direction that are enforced, in order.
+pub fn enforced(tier: &TierInfo, direction: Direction) -> impl Iterator<Item = &PolicyKey> {
+    let policies = match direction {
+        Direction::Ingress => &tier.ingress,
+        Direction::Egress => &tier.egress,
+    };
+    policies.iter().filter(|p| !p.kind.staged())
+}
+
+fn workload_chain(
+    endpoint: &WorkloadEndpoint,
+    config: &Config,
+    direction: Direction,
+    group: Option<Arc<str>>,
+) -> Chain {
     let mut out = Vec::new();
     conntrack(config, Table::Filter, false, &mut out);
     out.push(clear_verdict(config));
@@ -62,7 +91,12 @@ fn workload_chain(endpoint: &WorkloadEndpoint, config: &Config, direction: Direc
             out.push(Rule::when(vec![Match::Protocol { not: false, number: IPIP }], deny(config)));
         }
     }
-    tiers(&endpoint.tiers, direction, config, Purpose::Normal, &mut out);
+    if let Some(group) = group {
+        out.push(Rule::always(Action::Jump(group)));
+        out.push(Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return));
+    } else {
+        tiers(&endpoint.tiers, direction, config, Purpose::Normal, &mut out);
+    }
     profiles(&endpoint.profiles, direction, config, &mut out);
     out.push(Rule::always(deny(config)));
     Chain::new(out)
@@ -167,17 +201,17 @@ fn tiers(
     let accepted = || vec![Match::mark_set(marks.accept)];
     let mut any = false;
     for tier in tiers {
-        let policies = match direction {
+        let staged_or_not = match direction {
             Direction::Ingress => &tier.ingress,
             Direction::Egress => &tier.egress,
         };
-        if policies.is_empty() {
+        if staged_or_not.is_empty() {
             continue;
         }
         out.push(Rule::always(Action::Mark { clear: marks.pass, set: 0 }));
-        let mut enforced = false;
-        for policy in policies.iter().filter(|p| !p.kind.staged()) {
-            enforced = true;
+        let mut some = false;
+        for policy in enforced(tier, direction) {
+            some = true;
             let chain: Arc<str> = names::policy_chain(direction, policy).into();
             out.push(Rule::when(not_passed(), Action::Jump(chain)));
             if purpose == Purpose::Untracked {
@@ -185,9 +219,9 @@ fn tiers(
             }
             out.push(Rule::when(accepted(), Action::Return));
         }
-        any |= enforced;
+        any |= some;
         let ends = matches!(purpose, Purpose::Normal | Purpose::Forward);
-        if enforced && ends && tier.default_action == TierDefaultAction::Deny {
+        if some && ends && tier.default_action == TierDefaultAction::Deny {
             out.push(Rule::when(not_passed(), deny(config)));
         }
     }

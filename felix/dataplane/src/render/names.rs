@@ -80,6 +80,16 @@ pub fn set(family: Family, name: &SetName) -> String {
     format!("cali{}0{}", family.version(), text.replace(':', "-"))
 }
 
+/// `cali-gi-cali0123`, `cali-go-…`: policies that several workloads share, named after the first interface of them.
+#[must_use]
+pub fn group_chain(direction: Direction, interface: &str) -> String {
+    let prefix = match direction {
+        Direction::Ingress => "cali-gi-",
+        Direction::Egress => "cali-go-",
+    };
+    endpoint_chain(prefix, interface)
+}
+
 /// The name that stands for every interface in a host endpoint's chains.
 pub const ANY_INTERFACE: &str = "any-interface-at-all";
 

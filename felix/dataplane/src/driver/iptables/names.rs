@@ -18,9 +18,11 @@ const MAX_INTERFACE: usize = 15;
 pub const CHAIN_PREFIX: &str = "cali-";
 
 /// Kinds of chains that carry another object's name; a long one keeps this much.
-const PREFIXES: [&str; 10] = [
+const PREFIXES: [&str; 12] = [
     "cali-pri-",
     "cali-pro-",
+    "cali-gi-",
+    "cali-go-",
     "cali-pi-",
     "cali-po-",
     "cali-tw-",

@@ -436,9 +436,8 @@ impl Plan<'_> {
         if let Some(handles) = &have.handles {
             return Ok(handles.clone());
         }
-        let rules = read::rules(self.socket, self.family.into(), TABLE, Some(name))
+        let rules = read::rules(self.socket, self.family.into(), TABLE, name)
             .map_err(|e| TableError(format!("cannot read back chain {name}: {e}")))?;
-        let rules = rules.get(name).cloned().unwrap_or_default();
         if !rules.iter().map(|r| r.tag).eq(have.tags.iter().copied()) {
             return Err(TableError(format!(
                 "chain {name} was changed by someone else; everything is read back"

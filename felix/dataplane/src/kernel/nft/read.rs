@@ -65,11 +65,10 @@ fn find<'a>(attrs: &Attributes<'a>, kind: u16) -> Option<&'a [u8]> {
 /// As the kernel says.
 pub fn table(socket: &mut Netlink, family: NftFamily, name: &str) -> io::Result<KernelTable> {
     let mut table = KernelTable { chains: chains(socket, family, name)?, sets: sets(socket, family, name)? };
-    for (chain, rules) in rules(socket, family, name, None)? {
-        // A rule of a chain that came into being in between: the next read sees both.
-        if let Some(c) = table.chains.get_mut(&chain) {
-            c.rules = rules;
-        }
+    // Chain by chain: for every part of a dump the kernel counts from the beginning of the table, so that all rules in
+    // one take it time with the square of their number. What is written in between, notifications tell of.
+    for (chain, c) in &mut table.chains {
+        c.rules = rules(socket, family, name, chain)?;
     }
     Ok(table)
 }
@@ -146,7 +145,7 @@ pub fn chain_names(socket: &mut Netlink, family: NftFamily) -> io::Result<Vec<An
     Ok(out.into_inner())
 }
 
-/// Reads rules of one chain, or of all chains of a table.
+/// Reads a chain's rules.
 ///
 /// # Errors
 /// As the kernel says.
@@ -154,36 +153,26 @@ pub fn rules(
     socket: &mut Netlink,
     family: NftFamily,
     table: &str,
-    chain: Option<&str>,
-) -> io::Result<HashMap<Arc<str>, Vec<KernelRule>>> {
-    let out: std::cell::RefCell<HashMap<Arc<str>, Vec<KernelRule>>> = std::cell::RefCell::default();
+    chain: &str,
+) -> io::Result<Vec<KernelRule>> {
+    let out: std::cell::RefCell<Vec<KernelRule>> = std::cell::RefCell::default();
     absent_is_empty(socket.dump(
-        |seq| {
-            dump_request(msg::GET_RULE, family, seq, |b| {
-                b.text(1, table);
-                if let Some(chain) = chain {
-                    b.text(2, chain);
-                }
-            })
-        },
+        |seq| rules_request(family, seq, table, chain),
         || out.borrow_mut().clear(),
         |m| {
             let attrs = attributes(&m);
-            if find(&attrs, 1).and_then(text) != Some(table) {
-                return;
-            }
-            let Some(name) = find(&attrs, 2).and_then(text) else { return };
             let Some(handle) = find(&attrs, 3).and_then(be64) else { return };
-            let rule = KernelRule { handle, tag: find(&attrs, 7).and_then(tag_of) };
-            let mut out = out.borrow_mut();
-            if let Some(rules) = out.get_mut(name) {
-                rules.push(rule);
-            } else {
-                out.insert(name.into(), vec![rule]);
-            }
+            out.borrow_mut().push(KernelRule { handle, tag: find(&attrs, 7).and_then(tag_of) });
         },
     ))?;
     Ok(out.into_inner())
+}
+
+fn rules_request(family: NftFamily, seq: u32, table: &str, chain: &str) -> Vec<u8> {
+    dump_request(msg::GET_RULE, family, seq, |b| {
+        b.text(1, table);
+        b.text(2, chain);
+    })
 }
 
 /// What a rule counted.
@@ -196,8 +185,8 @@ pub struct RuleCounter {
     pub bytes: u64,
 }
 
-/// Hands every rule's counter to `each`, with its chain, in the order of rules. A dump that others' writing tore is
-/// taken as it is: chains that it tore have other rules than they should.
+/// Reads the counters of a chain's rules, in the order of rules. A dump that others' writing tore is taken as it is: the
+/// chain has other rules than it should.
 ///
 /// # Errors
 /// As the kernel says.
@@ -205,16 +194,13 @@ pub fn counters(
     socket: &mut Netlink,
     family: NftFamily,
     table: &str,
-    mut each: impl FnMut(&str, RuleCounter),
-) -> io::Result<()> {
+    chain: &str,
+) -> io::Result<Vec<RuleCounter>> {
+    let mut out = Vec::new();
     absent_is_empty(socket.dump_once(
-        |seq| dump_request(msg::GET_RULE, family, seq, |b| b.text(1, table)),
+        |seq| rules_request(family, seq, table, chain),
         |m| {
             let attrs = attributes(&m);
-            if find(&attrs, 1).and_then(text) != Some(table) {
-                return;
-            }
-            let Some(name) = find(&attrs, 2).and_then(text) else { return };
             let Some(handle) = find(&attrs, 3).and_then(be64) else { return };
             let mut counter =
                 RuleCounter { handle, tag: find(&attrs, 7).and_then(tag_of), ..RuleCounter::default() };
@@ -227,9 +213,10 @@ pub fn counters(
                 counter.bytes = find(&data, 1).and_then(be64).unwrap_or(0);
                 counter.packets = find(&data, 2).and_then(be64).unwrap_or(0);
             }
-            each(name, counter);
+            out.push(counter);
         },
-    ))
+    ))?;
+    Ok(out)
 }
 
 fn sets(
