@@ -54,7 +54,9 @@ bench: build k8s ## figures: policy latency, memory, calculation, both datastore
 	$(CARGO) run --release --quiet --package e2e --bin lab -- bench
 	$(CARGO) bench --package felix-calc --bench snapshot
 	$(CARGO) bench --package libcalico-datastore --bench sync
-	$(CARGO) bench --package cni-plugin --bench plugin
+	$(CARGO) bench --package libcalico-ipam --bench load
+	$(CARGO) plugin
+	OURS=target/x86_64-unknown-linux-gnu/plugin/calico $(CARGO) bench --package cni-plugin --bench plugin
 
 fuzz: deps ## each fuzz target for FUZZ_SECS seconds (needs nightly and cargo-fuzz)
 	fuzz/run $(FUZZ_SECS)

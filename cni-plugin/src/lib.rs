@@ -28,6 +28,7 @@ pub mod gates;
 pub mod install;
 pub mod log;
 pub mod machine;
+pub mod names;
 pub mod netconf;
 pub mod network;
 pub mod plan;

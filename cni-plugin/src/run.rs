@@ -12,6 +12,7 @@ use crate::command;
 use crate::error::{CniError, Code};
 use crate::install::rejection;
 use crate::log;
+use crate::names;
 use crate::request::{self, Command, Request};
 use crate::result::version_json;
 
@@ -51,6 +52,7 @@ pub fn main(plugin: Plugin) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "v{}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    names::by_hosts_file_and_dns();
     let mut stdin = Vec::new();
     let command = std::env::var("CNI_COMMAND").unwrap_or_default();
     let read =
