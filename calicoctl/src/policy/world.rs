@@ -200,8 +200,8 @@ impl World {
         self.hosts.values().find(|h| h.addresses.contains(&addr))
     }
 
-    /// The addresses and ports behind a service, by what its EndpointSlices say; the slices as they are kept do not
-    /// tell which port of the service each of theirs is behind. The error says why there are none.
+    /// The addresses and ports behind a service's port, or behind all of them, by what its EndpointSlices say: a port
+    /// of theirs is behind the service's port with its name. The error says why there are none.
     pub fn backends(&self, namespace: &str, service: &str, traffic: Traffic) -> Result<Vec<Backend>> {
         let full = format!("{namespace}/{service}");
         let wrong = |text: String| Error::Usage(format!("svc:{full}: {text}"));
@@ -211,9 +211,11 @@ impl World {
         };
         let protocol = traffic.protocol_name();
         let same = |p: &str| p.eq_ignore_ascii_case(&protocol) || (p.is_empty() && protocol == "TCP");
-        let ports: Vec<u16> = found.spec.ports.iter().filter(|p| same(&p.protocol)).map(|p| p.port).collect();
-        if traffic.port.is_some_and(|n| !ports.contains(&n)) || ports.is_empty() {
-            let shown: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let ports = || found.spec.ports.iter().filter(|p| same(&p.protocol));
+        let asked: BTreeSet<&str> =
+            ports().filter(|p| traffic.port.is_none_or(|n| n == p.port)).map(|p| p.name.as_str()).collect();
+        if asked.is_empty() {
+            let shown: Vec<String> = ports().map(|p| p.port.to_string()).collect();
             return Err(wrong(format!("its {protocol} ports are: {}", shown.join(", "))));
         }
         let slices = self.objects.values().filter_map(|kv| match &kv.value {
@@ -222,7 +224,7 @@ impl World {
         });
         let mut backends = BTreeSet::new();
         for slice in slices {
-            for p in slice.ports.iter().filter(|p| same(&p.protocol)) {
+            for p in slice.ports.iter().filter(|p| same(&p.protocol) && asked.contains(p.name.as_str())) {
                 backends.extend(slice.addresses().filter_map(|addr| Some(Backend { addr, port: p.port? })));
             }
         }

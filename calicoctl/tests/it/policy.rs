@@ -195,6 +195,19 @@ pub fn host_endpoints_are_judged_with_their_own_stages(c: &dyn Cluster) {
         text.contains("Port 22: Allowed") && text.contains("a failsafe port, which no policy closes"),
         "{text}"
     );
+    // What the node forwards for its pod passes its endpoint too; what a pod says to its own node does not.
+    let text = explain(c, &["default/web", "outside:443"]);
+    let way = "forwarded egress of host endpoint node-a.eth0 on node-a: allowed by no policy for forwarded traffic decides";
+    assert!(text.contains("Port 443: Allowed") && text.contains(way), "{text}");
+    let text = explain(c, &["outside", "default/web:8443"]);
+    assert!(
+        text.contains(
+            "forwarded ingress of host endpoint node-a.eth0 on node-a: denied by GlobalNetworkPolicy early"
+        ),
+        "{text}"
+    );
+    let text = explain(c, &["default/web", "host:node-a.eth0:443"]);
+    assert!(text.contains("Port 443: Allowed") && text.contains("defaultEndpointToHostAction"), "{text}");
     let e = c.refused(&["policy", "explain", "outside", "host:nobody"], "");
     assert!(e.contains("calicoctl get hostendpoints"), "{e}");
 }
@@ -223,18 +236,24 @@ fn kubernetes_policies_and_services_are_explained_by_their_names() {
     // A service and the pod behind it.
     k.create(
         "/api/v1/namespaces/default/services",
-        &json!({ "metadata": { "name": "shop" }, "spec": { "ports": [{ "port": 8000, "targetPort": 8080, "protocol": "TCP" }] } }),
+        &json!({ "metadata": { "name": "shop" }, "spec": { "ports": [
+            { "name": "http", "port": 8000, "targetPort": 8080, "protocol": "TCP" },
+            { "name": "admin", "port": 9000, "targetPort": 9090, "protocol": "TCP" },
+        ] } }),
     );
     k.create(
         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
         &json!({ "metadata": { "name": "shop-1", "labels": { "kubernetes.io/service-name": "shop" } }, "addressType": "IPv4",
             "endpoints": [{ "addresses": ["10.65.0.2"], "conditions": { "ready": true } }],
-            "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }] }),
+            "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }, { "name": "admin", "port": 9090, "protocol": "TCP" }] }),
     );
     let text = explain(&k, &["default/client", "svc:default/shop:8000"]);
     assert!(text.contains("svc:default/shop at default/web (10.65.0.2), TCP\nPort 8080: Allowed"), "{text}");
+    assert!(!text.contains("9090"), "another port of the service: {text}");
+    let text = explain(&k, &["default/client", "svc:default/shop"]);
+    assert!(text.contains("Port 8080: Allowed") && text.contains("Port 9090: Denied"), "{text}");
     let e = k.refused(&["policy", "explain", "default/client", "svc:default/shop:9"], "");
-    assert!(e.contains("its TCP ports are: 8000"), "{e}");
+    assert!(e.contains("its TCP ports are: 8000, 9000"), "{e}");
     // What would be, before it is applied, also for a Kubernetes policy.
     let diff = k.ok(
         &["policy", "diff", "-f", "-"],

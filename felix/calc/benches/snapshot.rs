@@ -266,6 +266,32 @@ fn churn() {
     );
     bench.out.clear();
 
+    // A hundred a flush, a hundred flushes a second: what share of a processor that takes, and how long each waits.
+    let clock = Clock::start();
+    let times: Vec<Duration> = (0..300)
+        .map(|round| {
+            let batch: Vec<Update> = (0..100)
+                .map(|n| {
+                    endpoint("remotehost", (round * 100 + n) * 7919 % 250_000, 500_000 + round * 100 + n)
+                })
+                .collect();
+            let start = Instant::now();
+            batch.into_iter().for_each(|u| bench.graph.on_update(u));
+            bench.graph.flush(&mut bench.out);
+            bench.out.clear();
+            let took = start.elapsed();
+            std::thread::sleep(Duration::from_millis(10).saturating_sub(took));
+            took
+        })
+        .collect();
+    let (wall, cpu) = clock.elapsed();
+    println!(
+        "endpoint_churn_at_10k_updates_a_second_among_250k: {:.0} updates/s, {:.1} % of a processor",
+        30_000.0 / wall.as_secs_f64(),
+        100.0 * cpu.as_secs_f64() / wall.as_secs_f64(),
+    );
+    latency("endpoint_churn_at_10k_updates_a_second_among_250k, a batch of 100", times);
+
     let times = (0..500).map(|n| one(&mut bench, endpoint("remotehost", n, 400_000 + n))).collect();
     latency("one_endpoint_changed_among_250k", times);
     let times = (0..200).map(|n| one(&mut bench, tag_policy(20_000 + n))).collect();
@@ -321,15 +347,43 @@ fn all_to_all() {
     latency("one_policy_more_on_1000_local_under_1000_policies_each", times);
 }
 
+/// 2,000 policies with a set each, on a local endpoint each: what one member more or less of one set takes.
+fn members() {
+    let mut bench = Bench::new();
+    let named = |mut u: Update, name: String| {
+        if let Some(Value::WorkloadEndpoint(w)) = &mut u.value {
+            Arc::make_mut(w).labels.insert("role".to_owned(), name);
+        }
+        u
+    };
+    bench.feed((0..2_000).map(|i| {
+        let source = std::iter::once(format!("role == 'peer-{i}'"));
+        policy(format!("pol-{i}"), format!("role == 'local-{i}'"), source)
+    }));
+    bench.feed((0..2_000).map(|i| named(endpoint(LOCAL, i, i), format!("local-{i}"))));
+    bench.feed(
+        (0..20_000).map(|i| named(endpoint("remotehost", i, 10_000 + i), format!("peer-{}", i % 2_000))),
+    );
+    bench.flush();
+    bench.report("snapshot_2000_local_under_a_policy_with_a_set_each_22k_total");
+    let times = (0..2_000)
+        .map(|n| {
+            one(&mut bench, named(endpoint("remotehost", n, 10_000 + n), format!("peer-{}", (n + 1) % 2_000)))
+        })
+        .collect();
+    latency("one_member_moved_among_2000_sets_and_2000_policies", times);
+}
+
 /// `cargo bench -p felix-calc -- WORD` runs those whose name has the word.
 fn main() {
     let word = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
-    let benches: [(&str, fn()); 5] = [
+    let benches: [(&str, fn()); 6] = [
         ("tags", tags),
         ("churn", churn),
         ("own_labels", own_labels),
         ("network_sets", network_sets),
         ("all_to_all", all_to_all),
+        ("members", members),
     ];
     for (_, run) in benches.iter().filter(|(name, _)| name.contains(&word)) {
         run();

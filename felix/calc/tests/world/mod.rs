@@ -259,8 +259,10 @@ fn slice() -> impl Strategy<Value = (Key, Value)> {
     let address =
         prop_oneof![5 => address().prop_map(|a| a.addr().to_string()), 1 => Just("pod.example".to_owned())];
     let endpoint = proptest::collection::vec(address, 0..3).prop_map(|addresses| Endpoint { addresses });
-    let port = (select(vec!["TCP", "UDP", ""]), proptest::option::of(1u16..4))
-        .prop_map(|(protocol, port)| EndpointPort { protocol: protocol.to_owned(), port });
+    let port =
+        (select(vec!["TCP", "UDP", ""]), proptest::option::of(1u16..4)).prop_map(|(protocol, port)| {
+            EndpointPort { protocol: protocol.to_owned(), port, ..EndpointPort::default() }
+        });
     let lists = (proptest::collection::vec(endpoint, 0..3), proptest::collection::vec(port, 0..3));
     (name(), proptest::option::of(name()), lists).prop_map(|(name, service, (endpoints, ports))| {
         let mut slice = EndpointSlice { endpoints, ports, ..EndpointSlice::default() };

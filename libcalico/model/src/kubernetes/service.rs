@@ -144,6 +144,9 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EndpointPort {
+    /// That of the service's port behind which it is; empty where the service has one port without a name.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Absent is TCP.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub protocol: String,
@@ -192,7 +195,8 @@ mod tests {
         let slice = endpoint_slice(json).unwrap();
         assert_eq!(slice.service().as_deref(), Some("shop/web"));
         assert_eq!(slice.addresses().collect::<Vec<_>>(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(slice.ports.iter().map(|p| p.port).collect::<Vec<_>>(), [Some(80), None]);
+        let ports: Vec<_> = slice.ports.iter().map(|p| (p.name.as_str(), p.port)).collect();
+        assert_eq!(ports, [("http", Some(80)), ("any", None)]);
         assert_eq!(slice.metadata.labels.len(), 1);
         let empty = endpoint_slice(br#"{"metadata":{"name":"a"},"endpoints":null,"ports":null}"#).unwrap();
         assert_eq!((empty.service(), empty.endpoints.len()), (None, 0));
