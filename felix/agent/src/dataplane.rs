@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use felix_dataplane::config::Backend;
+use felix_dataplane::conntrack::Busy;
 use felix_dataplane::counters::{Counted, Reader};
 use felix_dataplane::status::{Change, Status};
 use felix_dataplane::worker::{self, Command, Handle, Report};
@@ -20,7 +21,7 @@ use libcalico_model::key::WorkloadEndpointKey;
 
 use crate::config::Config;
 use crate::flows::Cutter;
-use crate::health::Health;
+use crate::health::{self, BEAT, Beat, Health};
 use crate::metrics::Metrics;
 use crate::pipeline::RunError;
 use crate::status::Board;
@@ -97,14 +98,22 @@ impl DataplaneThread {
     pub fn start(config: &Config, around: Surroundings) -> Result<Self, RunError> {
         let (handle, worker) = worker::new(Arc::new(config.dataplane.clone()))?;
         let board = Board::default();
-        let cutter = config.cut_flows.then(|| Cutter::start(around.metrics.clone())).transpose();
+        let health = &around.health;
+        let cutter = config
+            .cut_flows
+            .then(|| Cutter::start(around.metrics.clone(), health.watch(health::FLOW_CUTTER)))
+            .transpose();
         let cutter = cutter.map_err(RunError::System)?;
         let counters = (config.metrics.is_some() && config.dataplane.backend == Backend::Nftables)
-            .then(|| counters(worker.counted(), config.dataplane.marks, around.metrics.clone()))
+            .then(|| {
+                let beat = health.watch(health::RULE_COUNTERS);
+                counters(worker.counted(), config.dataplane.marks, around.metrics.clone(), beat)
+            })
             .transpose();
         let mut reporters = Vec::new();
         if let Some(prefix) = &config.status_files {
-            reporters.push(tokio::spawn(Files::new(prefix).run(board.clone())));
+            let beat = health.watch(health::STATUS_FILES);
+            reporters.push(tokio::spawn(Files::new(prefix).run(board.clone(), beat)));
         }
         if let (Some(etcd), false) = (&around.etcd, config.reports.is_off()) {
             let reporter = DatastoreReporter {
@@ -114,7 +123,13 @@ impl DataplaneThread {
             };
             reporters.push(tokio::spawn(reporter.run(board.clone())));
         }
+        let cleaner = Watched {
+            busy: worker.connections_busy(),
+            beat: health.watch(health::CONNTRACK_CLEANER),
+            timeout: health.timeout(health::CONNTRACK_CLEANER),
+        };
         let seen = Observer {
+            cleaner,
             around,
             board,
             cutter: cutter.clone(),
@@ -165,8 +180,25 @@ impl Drop for DataplaneThread {
     }
 }
 
+/// The thread that removes connections: it only works when it is asked to.
+struct Watched {
+    busy: Busy,
+    beat: Beat,
+    timeout: Option<Duration>,
+}
+
+impl Watched {
+    fn look(&self) {
+        let hangs = |since: Instant| self.timeout.is_some_and(|t| since.elapsed() > t);
+        if !self.busy.since().is_some_and(hangs) {
+            self.beat.beat();
+        }
+    }
+}
+
 /// Takes the thread's reports, in that thread.
 struct Observer {
+    cleaner: Watched,
     around: Surroundings,
     board: Board,
     cutter: Option<Cutter>,
@@ -204,6 +236,7 @@ impl Observer {
             Report::Idle => {}
         }
         health.dataplane(self.programmed.load(Ordering::Relaxed), problem.as_deref());
+        self.cleaner.look();
     }
 
     fn arrived(&self, statuses: &[Change]) {
@@ -222,11 +255,18 @@ fn counters(
     counted: Counted,
     marks: felix_dataplane::config::Marks,
     metrics: Metrics,
+    beat: Beat,
 ) -> std::io::Result<Sender<()>> {
     let mut reader = Reader::new(counted, marks)?;
     let (sender, stop) = channel::<()>();
     std::thread::Builder::new().name("counters".to_owned()).spawn(move || {
-        while stop.recv_timeout(COUNTERS) == Err(RecvTimeoutError::Timeout) {
+        let mut next = Instant::now() + COUNTERS;
+        while stop.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+            beat.beat();
+            if Instant::now() < next {
+                continue;
+            }
+            next = Instant::now() + COUNTERS;
             match reader.read() {
                 Ok(counts) => metrics.rules(counts),
                 Err(e) => tracing::warn!(error = %e, "counters of rules cannot be read"),

@@ -1,7 +1,8 @@
-//! Health of the two loops: the calculation and the dataplane's thread.
+//! Health of the loops: the calculation, the dataplane's thread, and those that go along with it.
 //!
 //! In: signs of life and the dataplane's reports. Out: `/liveness` and `/readiness`. Always holds: a loop that hangs is
 //! not live after its timeout; ready is said only when the datastore is in sync and the kernel holds what is desired.
+//! Left out: the reporter to etcd, whose silence another Felix would not cure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,39 @@ pub struct Timeouts {
 #[derive(Clone, Debug)]
 pub struct Health {
     pub aggregator: Arc<HealthAggregator>,
+    timeouts: Timeouts,
+}
+
+/// Loops that go along with the dataplane, by their names in health reports.
+pub const RULE_COUNTERS: &str = "RuleCounters";
+/// See [`RULE_COUNTERS`].
+pub const FLOW_CUTTER: &str = "FlowCutter";
+/// See [`RULE_COUNTERS`].
+pub const CONNTRACK_CLEANER: &str = "ConntrackCleaner";
+/// See [`RULE_COUNTERS`].
+pub const STATUS_FILES: &str = "EndpointStatusFiles";
+
+/// How often a loop that waits gives a sign of life.
+pub const BEAT: Duration = Duration::from_secs(5);
+
+/// Watches one loop until it is dropped.
+#[derive(Debug)]
+pub struct Beat {
+    aggregator: Arc<HealthAggregator>,
+    name: &'static str,
+}
+
+impl Beat {
+    /// The loop goes round.
+    pub fn beat(&self) {
+        self.aggregator.report(self.name, HealthReport { live: true, ready: true }, "");
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.aggregator.deregister(self.name);
+    }
 }
 
 impl Health {
@@ -38,7 +72,24 @@ impl Health {
             let timeout = Some(timeout).filter(|t| !t.is_zero());
             aggregator.register(name, Reporter { live: true, ready: true, timeout });
         }
-        Self { aggregator }
+        Self { aggregator, timeouts: timeouts.clone() }
+    }
+
+    /// Longest silence of a loop that goes along with the dataplane. `None`: not watched.
+    #[must_use]
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        let timeout = self.timeouts.overrides.get(name).copied().unwrap_or(self.timeouts.dataplane);
+        Some(timeout).filter(|t| !t.is_zero())
+    }
+
+    /// Watches one more loop: it is not live where it gives no sign of life for as long as the dataplane may.
+    #[must_use]
+    pub fn watch(&self, name: &'static str) -> Beat {
+        let timeout = self.timeout(name);
+        self.aggregator.register(name, Reporter { live: true, ready: false, timeout });
+        let beat = Beat { aggregator: self.aggregator.clone(), name };
+        beat.beat();
+        beat
     }
 
     /// The calculation goes round.
@@ -52,5 +103,29 @@ impl Health {
         let ready = programmed && problem.is_none();
         let detail = problem.unwrap_or(if programmed { "" } else { "nothing programmed yet" });
         self.aggregator.report(DATAPLANE, HealthReport { live: true, ready }, detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_goes_along_is_live_while_it_beats_and_forgotten_when_it_ends() {
+        let unwatched = [CALCULATION, DATAPLANE].map(|n| (n.to_owned(), Duration::ZERO));
+        let health =
+            Health::new(&Timeouts { dataplane: Duration::from_secs(90), overrides: unwatched.into() });
+        health.calculation(true);
+        health.dataplane(true, None);
+        let beat = health.watch(RULE_COUNTERS);
+        let live =
+            |after: u64| health.aggregator.summary_at(Instant::now() + Duration::from_secs(after)).live;
+        assert!(live(80) && !live(91));
+        beat.beat();
+        assert!(live(80));
+        drop(beat);
+        assert!(live(91) && health.aggregator.summary().ready);
     }
 }

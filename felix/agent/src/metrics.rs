@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use felix_calc::Stats;
 use felix_dataplane::apply::{Outcome, Stats as DataplaneStats};
+use felix_dataplane::config::Backend;
 use felix_dataplane::counters::{Count, RuleName};
+use felix_dataplane::driver::Counts;
 use felix_message::Message;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType, Summary as SummaryProto};
@@ -63,9 +65,11 @@ pub struct Metrics {
     pub registry: Registry,
     active_endpoints: IntGauge,
     active_policies: IntGauge,
-    cluster_policies: IntGauge,
-    cluster_tiers: IntGauge,
+    active_selectors: IntGauge,
+    cluster: Cluster,
+    labelled: IntGauge,
     ip_sets: IntGaugeVec,
+    ip_sets_total: IntGauge,
     updates: IntCounterVec,
     output: IntCounter,
     update_time: Summary,
@@ -76,13 +80,7 @@ pub struct Metrics {
     messages: IntCounterVec,
     failures: IntCounter,
     initial: Gauge,
-    nft_calls: IntCounter,
-    nft_errors: IntCounter,
-    nft_list_calls: IntCounter,
-    nft_chains: IntGaugeVec,
-    nft_rules: IntGaugeVec,
-    nft_sets: IntGaugeVec,
-    nft_maps: IntGaugeVec,
+    tables: Tables,
     interfaces: IntGaugeVec,
     route_count: IntGaugeVec,
     endpoint_up: Summary,
@@ -90,12 +88,125 @@ pub struct Metrics {
     rules: RuleCounters,
 }
 
+/// How much there is in the cluster.
+#[derive(Clone, Debug)]
+struct Cluster {
+    policies: IntGauge,
+    tiers: IntGauge,
+    profiles: IntGauge,
+    hosts: IntGauge,
+    workload_endpoints: IntGauge,
+    host_endpoints: IntGauge,
+}
+
+impl Cluster {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            policies: gauge(r, "felix_cluster_num_policies", "Policies in the cluster.")?,
+            tiers: gauge(r, "felix_cluster_num_tiers", "Tiers in the cluster.")?,
+            profiles: gauge(r, "felix_cluster_num_profiles", "Profiles in the cluster.")?,
+            hosts: gauge(r, "felix_cluster_num_hosts", "Nodes in the cluster.")?,
+            workload_endpoints: gauge(
+                r,
+                "felix_cluster_num_workload_endpoints",
+                "Workload endpoints in the cluster.",
+            )?,
+            host_endpoints: gauge(r, "felix_cluster_num_host_endpoints", "Host endpoints in the cluster.")?,
+        })
+    }
+}
+
+/// Figures of the backend's own; the other kind's are not there.
+#[derive(Clone, Debug)]
+enum Tables {
+    Nft {
+        calls: IntCounter,
+        errors: IntCounter,
+        lists: IntCounter,
+        chains: IntGaugeVec,
+        rules: IntGaugeVec,
+        sets: IntGaugeVec,
+        maps: IntGaugeVec,
+    },
+    Iptables {
+        calls: IntCounter,
+        errors: IntCounter,
+        saves: IntCounter,
+        chains: IntGaugeVec,
+        rules: IntGaugeVec,
+    },
+}
+
+impl Tables {
+    fn nft(r: &Registry) -> prometheus::Result<Self> {
+        let version = "ip_version";
+        Ok(Self::Nft {
+            calls: counter(r, "felix_nft_calls", "nftables transactions.")?,
+            errors: counter(r, "felix_nft_errors", "nftables transactions that failed.")?,
+            lists: counter(r, "felix_nft_list_calls", "Read-backs of nftables.")?,
+            chains: gauges(r, "felix_nft_chains", "nftables chains.", version)?,
+            rules: gauges(r, "felix_nft_rules", "nftables rules.", version)?,
+            sets: gauges(r, "felix_nft_sets", "nftables sets, those of rules' own lists too.", version)?,
+            maps: gauges(r, "felix_nft_maps", "nftables maps.", version)?,
+        })
+    }
+
+    fn iptables(r: &Registry) -> prometheus::Result<Self> {
+        let by_table = |name: &str, help: &str| {
+            let g = IntGaugeVec::new(Opts::new(name, help), &["ip_version", "table"])?;
+            r.register(Box::new(g.clone()))?;
+            Ok::<_, prometheus::Error>(g)
+        };
+        Ok(Self::Iptables {
+            calls: counter(r, "felix_iptables_restore_calls", "Applies that ran iptables-restore.")?,
+            errors: counter(r, "felix_iptables_restore_errors", "Applies that failed.")?,
+            saves: counter(r, "felix_iptables_save_calls", "Read-backs of iptables.")?,
+            chains: by_table("felix_iptables_chains", "iptables chains.")?,
+            rules: by_table("felix_iptables_rules", "iptables rules.")?,
+        })
+    }
+
+    fn applied(&self, outcome: &Outcome, counts: &[Counts; 2]) {
+        let n = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let (written, read) = (outcome.tables.operations > 0, outcome.tables.resynced);
+        let families = || ["4", "6"].into_iter().zip(counts);
+        match self {
+            Self::Nft { calls, lists, chains, rules, sets, maps, .. } => {
+                calls.inc_by(u64::from(written));
+                lists.inc_by(u64::from(read));
+                for (version, c) in families() {
+                    chains.with_label_values(&[version]).set(n(c.chains()));
+                    rules.with_label_values(&[version]).set(n(c.rules()));
+                    sets.with_label_values(&[version]).set(n(c.sets + c.lists));
+                    maps.with_label_values(&[version]).set(n(c.maps));
+                }
+            }
+            Self::Iptables { calls, saves, chains, rules, .. } => {
+                calls.inc_by(u64::from(written));
+                saves.inc_by(u64::from(read));
+                for (version, c) in families() {
+                    for (table, size) in &c.tables {
+                        chains.with_label_values(&[version, table.name()]).set(n(size.chains));
+                        rules.with_label_values(&[version, table.name()]).set(n(size.rules));
+                    }
+                }
+            }
+        }
+    }
+
+    fn failed(&self) {
+        match self {
+            Self::Nft { errors, .. } | Self::Iptables { errors, .. } => errors.inc(),
+        }
+    }
+}
+
 impl Metrics {
     /// A registry with everything in it.
     ///
     /// # Errors
     /// A name is taken twice.
-    pub fn new(hostname: &str) -> prometheus::Result<Self> {
+    pub fn new(hostname: &str, backend: Backend) -> prometheus::Result<Self> {
         let registry = libcalico_telemetry::new_registry();
         let r = &registry;
         let host = IntGaugeVec::new(Opts::new("felix_host", "Configured Felix hostname."), &["host"])?;
@@ -104,9 +215,19 @@ impl Metrics {
         Ok(Self {
             active_endpoints: gauge(r, "felix_active_local_endpoints", "Active endpoints on this host.")?,
             active_policies: gauge(r, "felix_active_local_policies", "Active policies on this host.")?,
-            cluster_policies: gauge(r, "felix_cluster_num_policies", "Policies in the cluster.")?,
-            cluster_tiers: gauge(r, "felix_cluster_num_tiers", "Tiers in the cluster.")?,
+            active_selectors: gauge(
+                r,
+                "felix_active_local_selectors",
+                "Selectors, named ports and services that rules active on this host look up.",
+            )?,
+            cluster: Cluster::new(r)?,
+            labelled: gauge(
+                r,
+                "felix_label_index_num_endpoints",
+                "Endpoints and network sets of the cluster with their labels.",
+            )?,
             ip_sets: gauges(r, "felix_ipsets_calico", "Active Calico IP sets.", "ip_version")?,
+            ip_sets_total: gauge(r, "felix_ipsets_total", "Active Calico IP sets of both families.")?,
             updates: counters(
                 r,
                 "felix_calc_graph_updates_processed",
@@ -140,13 +261,7 @@ impl Metrics {
                 r.register(Box::new(g.clone()))?;
                 g
             },
-            nft_calls: counter(r, "felix_nft_calls", "nftables transactions.")?,
-            nft_errors: counter(r, "felix_nft_errors", "nftables transactions that failed.")?,
-            nft_list_calls: counter(r, "felix_nft_list_calls", "Read-backs of nftables.")?,
-            nft_chains: gauges(r, "felix_nft_chains", "nftables chains.", "ip_version")?,
-            nft_rules: gauges(r, "felix_nft_rules", "nftables rules.", "ip_version")?,
-            nft_sets: gauges(r, "felix_nft_sets", "nftables sets.", "ip_version")?,
-            nft_maps: gauges(r, "felix_nft_maps", "nftables maps.", "ip_version")?,
+            tables: if backend == Backend::Nftables { Tables::nft(r)? } else { Tables::iptables(r)? },
             interfaces: gauges(r, "felix_route_table_num_ifaces", "Workload interfaces.", "table")?,
             route_count: gauges(r, "felix_route_table_num_routes", "Routes to workloads.", "table")?,
             endpoint_up: summary(
@@ -191,28 +306,26 @@ impl Metrics {
         let set = |g: &IntGauge, n: usize| g.set(i64::try_from(n).unwrap_or(i64::MAX));
         set(&self.active_endpoints, stats.local_endpoints);
         set(&self.active_policies, stats.active_policies);
-        set(&self.cluster_policies, stats.policies);
-        set(&self.cluster_tiers, stats.tiers);
+        set(&self.active_selectors, stats.ip_sets);
+        set(&self.labelled, stats.items);
+        set(&self.cluster.policies, stats.policies);
+        set(&self.cluster.tiers, stats.tiers);
+        set(&self.cluster.profiles, stats.profiles);
+        set(&self.cluster.hosts, stats.hosts);
+        set(&self.cluster.workload_endpoints, stats.workload_endpoints);
+        set(&self.cluster.host_endpoints, stats.host_endpoints);
     }
 
     /// An apply of the dataplane.
     pub fn applied(&self, outcome: &Outcome, stats: &DataplaneStats, took: Duration, messages: usize) {
         self.apply_time.observe(took.as_secs_f64());
         self.batch_size.observe(messages as f64);
-        if outcome.tables.operations > 0 {
-            self.nft_calls.inc();
-        }
-        if outcome.tables.resynced {
-            self.nft_list_calls.inc();
-        }
+        self.tables.applied(outcome, &stats.tables);
         let n = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         for (version, c) in ["4", "6"].iter().zip(&stats.tables) {
-            self.nft_chains.with_label_values(&[version]).set(n(c.chains));
-            self.nft_rules.with_label_values(&[version]).set(n(c.rules));
-            self.nft_sets.with_label_values(&[version]).set(n(c.sets));
-            self.nft_maps.with_label_values(&[version]).set(n(c.maps));
             self.ip_sets.with_label_values(&[version]).set(n(c.sets));
         }
+        self.ip_sets_total.set(n(stats.tables.iter().map(|c| c.sets).sum()));
         self.interfaces.with_label_values(&["main"]).set(n(stats.interfaces));
         self.route_count.with_label_values(&["main"]).set(n(stats.routes));
     }
@@ -240,7 +353,7 @@ impl Metrics {
     /// An apply failed.
     pub fn failed(&self) {
         self.failures.inc();
-        self.nft_errors.inc();
+        self.tables.failed();
     }
 }
 

@@ -231,7 +231,7 @@ impl Session {
         };
         let mut me = Self {
             health: Health::new(&health_timeouts(&effective.resolved)),
-            metrics: Metrics::new(&effective.config.hostname)?,
+            metrics: Metrics::new(&effective.config.hostname, effective.config.dataplane.backend)?,
             graph: CalcGraph::new(effective.calc.clone()),
             effective,
             source,

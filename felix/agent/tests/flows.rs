@@ -45,7 +45,16 @@ struct World {
     etcd: Child,
     felix: Option<Child>,
     environment: Vec<(String, String)>,
+    /// Left to the datastore instead of nftables for good.
+    backend_by_datastore: bool,
 }
+
+/// `FelixConfiguration` of each backend.
+const BACKENDS: [&str; 3] = [
+    r#""nftablesMode":"Enabled""#,
+    r#""nftablesMode":"Disabled","iptablesBackend":"NFT""#,
+    r#""nftablesMode":"Disabled","iptablesBackend":"Legacy""#,
+];
 
 impl World {
     fn new(environment: &[(&str, &str)]) -> Self {
@@ -78,7 +87,7 @@ impl World {
             .spawn()
             .unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let me = Self { ns, pods, dir, etcd, felix: None, environment };
+        let me = Self { ns, pods, dir, etcd, felix: None, environment, backend_by_datastore: false };
         me.eventually("etcd answers", || me.exec("etcdctl endpoint health").0);
         me.put("tiers/default", r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"order":1000000,"defaultAction":"Deny"}}"#);
         me.put("nodes/n1", r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"172.31.0.1/24"}}}"#);
@@ -93,6 +102,13 @@ impl World {
         let addr = name.as_bytes()[0] - b'a' + 2;
         self.put(&format!("workloadendpoints/default/n1-k8s-{name}-eth0"), &format!(
             r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
+        ));
+    }
+
+    /// One of [`BACKENDS`].
+    fn backend(&self, settings: &str) {
+        self.put("felixconfigurations/default", &format!(
+            r#"{{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"default"}},"spec":{{{settings}}}}}"#
         ));
     }
 
@@ -119,10 +135,11 @@ impl World {
 
     fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log"));
+        let mode = (!self.backend_by_datastore).then_some(("FELIX_NFTABLESMODE", "Enabled"));
         let child = Command::new("ip")
             .args(["netns", "exec", &self.ns, env!("CARGO_BIN_EXE_calico-felix")])
             .env("FELIX_FELIXHOSTNAME", "n1")
-            .env("FELIX_NFTABLESMODE", "Enabled")
+            .envs(mode)
             .env("FELIX_HEALTHENABLED", "true")
             .env("FELIX_ENDPOINTSTATUSPATHPREFIX", self.dir.path())
             .env("ETCD_ENDPOINTS", "http://127.0.0.1:2379")
@@ -362,12 +379,14 @@ fn prober(
 }
 
 #[test]
-fn no_packet_is_lost_and_none_leaks_while_policy_changes_pods_come_and_go_and_felix_is_killed() {
+fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_felix_is_killed() {
     if !ready() {
         return;
     }
     let rounds: u32 = std::env::var("CALICO_WINDOW_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(60);
     let mut w = World::new(&[]);
+    w.backend_by_datastore = true;
+    w.backend(BACKENDS[0]);
     w.policy("b", ALLOW);
     w.policy("c", DENY);
     w.start();
@@ -389,8 +408,8 @@ fn no_packet_is_lost_and_none_leaks_while_policy_changes_pods_come_and_go_and_fe
     for round in 0..rounds {
         let filler: String = (0..random(4))
             .map(|_| {
-                let port = 1 + random(1000);
-                format!(r#"{{"action":"Deny","protocol":"TCP","destination":{{"ports":[{port}]}}}},"#)
+                let (port, other) = (1 + random(1000), 2000 + random(1000));
+                format!(r#"{{"action":"Deny","protocol":"TCP","destination":{{"ports":[{port},"{other}:{}"]}}}},"#, other + 9)
             })
             .collect();
         match random(5) {
@@ -407,6 +426,13 @@ fn no_packet_is_lost_and_none_leaks_while_policy_changes_pods_come_and_go_and_fe
             _ => w.policy("b", &format!("{filler}{ALLOW}")),
         }
         std::thread::sleep(Duration::from_millis(u64::from(random(15))));
+        if round % 20 == 15 {
+            // Whether or not it gets there before the next change, or before it is killed.
+            w.backend(BACKENDS[random(3) as usize]);
+            if random(2) == 0 {
+                std::thread::sleep(Duration::from_millis(u64::from(random(2000))));
+            }
+        }
         if round % 10 == 9 {
             // At any moment: also while it is still programming, just after it began.
             w.kill(if random(4) == 0 { Signal::SIGTERM } else { Signal::SIGKILL });

@@ -58,6 +58,13 @@ pub struct Config {
 pub struct Stats {
     /// Endpoints and network sets of the cluster.
     pub items: usize,
+    /// Of these, workload endpoints.
+    pub workload_endpoints: usize,
+    /// Of these, host endpoints.
+    pub host_endpoints: usize,
+    /// Nodes of the cluster.
+    pub hosts: usize,
+    pub profiles: usize,
     pub local_endpoints: usize,
     pub active_policies: usize,
     pub active_profiles: usize,
@@ -87,6 +94,8 @@ pub struct CalcGraph {
     encapsulation: Option<Encapsulation>,
     status: SyncStatus,
     in_sync_sent: bool,
+    /// Workload endpoints and host endpoints of the cluster.
+    endpoints: (usize, usize),
 }
 
 impl CalcGraph {
@@ -109,6 +118,7 @@ impl CalcGraph {
             encapsulation: None,
             status: SyncStatus::default(),
             in_sync_sent: false,
+            endpoints: (0, 0),
         }
     }
 
@@ -211,6 +221,10 @@ impl CalcGraph {
         let (policies, tiers) = self.policies.counts();
         Stats {
             items: self.items.len(),
+            workload_endpoints: self.endpoints.0,
+            host_endpoints: self.endpoints.1,
+            hosts: self.hosts.len(),
+            profiles: self.profiles.len(),
             local_endpoints: self.local.len(),
             active_policies,
             active_profiles,
@@ -277,7 +291,9 @@ impl CalcGraph {
             nets: &nets,
             ports: &v.ports,
         });
+        let known = usize::from(self.items.find(hash).is_some());
         let id = self.set_item(hash, new.as_ref());
+        self.endpoints.0 = self.endpoints.0 + usize::from(id.is_some()) - known;
         if routed {
             before.into_iter().for_each(|net| self.routes.workload(&name.host, net, false));
             let now: Vec<IpNet> = id.map(|id| self.items.nets(id).collect()).unwrap_or_default();
@@ -300,7 +316,10 @@ impl CalcGraph {
             nets: &nets,
             ports: &v.ports,
         });
-        let id = self.set_item(Items::hash(key), new.as_ref());
+        let hash = Items::hash(key);
+        let known = usize::from(self.items.find(hash).is_some());
+        let id = self.set_item(hash, new.as_ref());
+        self.endpoints.1 = self.endpoints.1 + usize::from(id.is_some()) - known;
         if host == self.config.hostname {
             let local_key = LocalKey::Host(name.to_owned());
             match (id, value) {

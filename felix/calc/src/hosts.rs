@@ -130,6 +130,11 @@ impl Hosts {
         self.nodes.get(name)
     }
 
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Sets or removes a node.
     pub fn set_node(&mut self, name: &str, info: Option<NodeInfo>) {
         match info {

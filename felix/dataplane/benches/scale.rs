@@ -140,7 +140,7 @@ fn measure(what: &str, times: u32, mut run: impl FnMut(u32) -> String) {
 
 fn interfaces(host: &Namespace, size: u32) {
     let lines: String = (0..size)
-        .map(|n| format!("link add cali{n:08x} type veth peer name p{n:x}\nlink set cali{n:08x} up\n"))
+        .map(|n| format!("link add cali{n:08x} type veth peer name p{n:x}\nlink set cali{n:08x} up\nlink set p{n:x} up\n"))
         .collect();
     let file = std::env::temp_dir().join(format!("{}.batch", host.0));
     std::fs::write(&file, lines).expect("temporary file");

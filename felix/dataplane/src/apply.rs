@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use felix_message::Message;
 
 use crate::config::{Backend, Config};
-use crate::conntrack::Cleaner;
+use crate::conntrack::{Busy, Cleaner};
 use crate::counters::Counted;
 use crate::driver::interface::InterfaceDriver;
 use crate::driver::route::RouteDriver;
@@ -307,6 +307,12 @@ impl Dataplane {
     #[must_use]
     pub fn counted(&self) -> Counted {
         self.outputs.counted.clone()
+    }
+
+    /// Whether the thread that removes connections hangs.
+    #[must_use]
+    pub fn connections_busy(&self) -> Busy {
+        self.connections.busy()
     }
 
     fn apply_settings(&mut self) -> io::Result<usize> {

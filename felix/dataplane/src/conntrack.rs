@@ -11,7 +11,9 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use crate::kernel::conntrack::{self, Entry, NETLINK_NETFILTER};
 use crate::kernel::netlink::Netlink;
@@ -53,6 +55,23 @@ pub struct Cleaner {
     sender: SyncSender<Vec<IpAddr>>,
     /// What found no room.
     pending: Vec<IpAddr>,
+    busy: Busy,
+}
+
+/// Since when the thread has been at work on what it does now. Cheap to clone: clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<Mutex<Option<Instant>>>);
+
+impl Busy {
+    /// `None`: it waits for work.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
 }
 
 impl Cleaner {
@@ -63,8 +82,18 @@ impl Cleaner {
     pub fn start() -> io::Result<Self> {
         let socket = Netlink::open(NETLINK_NETFILTER)?;
         let (sender, receiver) = sync_channel(QUEUE);
-        thread::Builder::new().name("conntrack".to_owned()).spawn(move || run(socket, &receiver))?;
-        Ok(Self { sender, pending: Vec::new() })
+        let busy = Busy::default();
+        let of_thread = busy.clone();
+        thread::Builder::new()
+            .name("conntrack".to_owned())
+            .spawn(move || run(socket, &receiver, &of_thread))?;
+        Ok(Self { sender, pending: Vec::new(), busy })
+    }
+
+    /// For a watchdog: whether the thread hangs.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        self.busy.clone()
     }
 
     /// Has the connections of these addresses removed, soon. Never waits.
@@ -86,8 +115,9 @@ impl Cleaner {
     }
 }
 
-fn run(mut socket: Netlink, receiver: &Receiver<Vec<IpAddr>>) {
+fn run(mut socket: Netlink, receiver: &Receiver<Vec<IpAddr>>, busy: &Busy) {
     while let Ok(first) = receiver.recv() {
+        busy.set(Some(Instant::now()));
         let mut gone: HashSet<IpAddr> = first.into_iter().collect();
         gone.extend(receiver.try_iter().flatten());
         let families: Vec<Family> =
@@ -100,5 +130,6 @@ fn run(mut socket: Netlink, receiver: &Receiver<Vec<IpAddr>>) {
             }
             Err(e) => tracing::warn!(error = %e, "connections of removed addresses could not all be cut"),
         }
+        busy.set(None);
     }
 }

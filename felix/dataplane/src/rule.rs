@@ -60,6 +60,9 @@ pub enum Table {
 }
 
 impl Table {
+    /// All of them, in the order in which a packet meets them.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+
     /// The name.
     #[must_use]
     pub fn name(self) -> &'static str {

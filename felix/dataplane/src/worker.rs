@@ -15,6 +15,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::apply::{Dataplane, Outcome, StartError, Stats};
 use crate::config::Config;
+use crate::conntrack::Busy;
 use crate::counters::Counted;
 use crate::status::Change;
 
@@ -44,7 +45,7 @@ pub enum Report {
     /// are. `taken`: messages in all, since the thread began.
     Applied {
         outcome: Outcome,
-        stats: Stats,
+        stats: Box<Stats>,
         took: Duration,
         messages: usize,
         taken: u64,
@@ -123,6 +124,12 @@ impl Worker {
         self.dataplane.counted()
     }
 
+    /// For a watchdog: whether the thread that removes connections hangs.
+    #[must_use]
+    pub fn connections_busy(&self) -> Busy {
+        self.dataplane.connections_busy()
+    }
+
     /// Runs until it is told to stop or every [`Handle`] is gone. Rules stay in place.
     pub fn run(mut self, mut report: impl FnMut(Report)) {
         let mut pause: Option<Duration> = None;
@@ -160,7 +167,7 @@ impl Worker {
                     Ok(outcome) => {
                         pause = None;
                         next = outcome.again.map(|again| Instant::now() + again);
-                        let (stats, took) = (self.dataplane.stats(), now.elapsed());
+                        let (stats, took) = (Box::new(self.dataplane.stats()), now.elapsed());
                         if self.dataplane.in_sync() {
                             let statuses = self.dataplane.take_statuses();
                             report(Report::Applied { outcome, stats, took, messages, taken, statuses });

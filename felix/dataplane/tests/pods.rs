@@ -122,7 +122,16 @@ impl World {
             out.extend(udp(&self.a.ns, to, PORT).then_some("udp"));
             out
         };
-        let (v4, v6) = (one(self.b.v4), one(self.b.v6));
+        // What a busy machine loses is sent again; what is denied stays denied.
+        let mut seen = [BTreeSet::new(), BTreeSet::new()];
+        for _ in 0..3 {
+            seen[0].extend(one(self.b.v4));
+            seen[1].extend(one(self.b.v6));
+            if seen[0] == seen[1] {
+                break;
+            }
+        }
+        let [v4, v6] = seen;
         assert_eq!(v4, v6, "IPv4 and IPv6");
         v4
     }
@@ -357,8 +366,8 @@ fn a_refused_transaction_leaves_the_old_rules_and_is_tried_again(backend: Backen
     assert!(reason.replace(':', "-").contains("cali40s-bad"), "{reason}");
     assert_eq!(w.passes().len(), 3, "the old rules stand");
     w.felix.failure();
-    w.felix.send(vec![Message::IpSetUpdate(set(vec![]))]);
-    eventually("the policy is there", || !ping(&w.a.ns, w.b.v4) && !ping(&w.a.ns, w.b.v6));
+    // Both families are programmed once this is told; a lost ping alone would not say so.
+    w.felix.apply_in_the_end(vec![Message::IpSetUpdate(set(vec![]))]);
     assert_eq!(w.passes(), BTreeSet::new());
 }
 

@@ -18,7 +18,7 @@ pub mod judge;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use felix_dataplane::conntrack;
@@ -29,6 +29,7 @@ use felix_dataplane::kernel::sysctl::Sysctl;
 use felix_dataplane::rule::Family;
 use felix_message::Message;
 
+use crate::health::{BEAT, Beat};
 use crate::metrics::Metrics;
 use judge::World;
 
@@ -55,13 +56,13 @@ impl Cutter {
     ///
     /// # Errors
     /// No socket or thread is to be had.
-    pub fn start(metrics: Metrics) -> io::Result<Self> {
+    pub fn start(metrics: Metrics, beat: Beat) -> io::Result<Self> {
         take_none_up();
         let sockets = (Netlink::open(NETLINK_NETFILTER)?, Netlink::open(NETLINK_ROUTE)?);
         // Not bounded by itself: the dataplane's own queue, which takes the same messages, is.
         let (sender, receiver) = channel();
         let builder = std::thread::Builder::new().name("flows".to_owned());
-        builder.spawn(move || run(&receiver, sockets, &metrics))?;
+        builder.spawn(move || run(&receiver, sockets, &metrics, &beat))?;
         Ok(Self { sender })
     }
 
@@ -76,11 +77,22 @@ impl Cutter {
     }
 }
 
-fn run(receiver: &Receiver<Event>, (mut netfilter, mut routes): (Netlink, Netlink), metrics: &Metrics) {
+fn run(
+    receiver: &Receiver<Event>,
+    (mut netfilter, mut routes): (Netlink, Netlink),
+    metrics: &Metrics,
+    beat: &Beat,
+) {
     let mut world = World::default();
     let mut waiting: VecDeque<(u64, Vec<Message>)> = VecDeque::new();
     let mut sent = 0;
-    while let Ok(first) = receiver.recv() {
+    loop {
+        beat.beat();
+        let first = match receiver.recv_timeout(BEAT) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let begun = Instant::now();
         let mut relevant = false;
         for event in std::iter::once(first).chain(receiver.try_iter()) {

@@ -18,6 +18,7 @@ use libcalico_model::key::WorkloadEndpointKey;
 use serde::Serialize;
 
 use super::{Board, State};
+use crate::health::{BEAT, Beat};
 
 /// Name of the folder.
 const FOLDER: &str = "endpoint-status";
@@ -138,9 +139,10 @@ impl Files {
     }
 
     /// Follows the board until the task is dropped.
-    pub async fn run(mut self, board: Board) {
+    pub async fn run(mut self, board: Board, beat: Beat) {
         let mut changed = board.watch();
         loop {
+            beat.beat();
             let mut pause = REAPPLY;
             if let Some(state) = board.now()
                 && let Err(e) = self.reconcile(&state)
@@ -148,11 +150,19 @@ impl Files {
                 tracing::warn!(folder = %self.prefix.join(FOLDER).display(), error = %e, "files of endpoint status");
                 pause = RETRY;
             }
-            match tokio::time::timeout(pause, changed.changed()).await {
-                Ok(Ok(())) => {}
-                // The board is gone.
-                Ok(Err(_)) => return,
-                Err(_) => self.known = None,
+            let until = tokio::time::Instant::now() + pause;
+            loop {
+                let beat_at = (tokio::time::Instant::now() + BEAT).min(until);
+                match tokio::time::timeout_at(beat_at, changed.changed()).await {
+                    Ok(Ok(())) => break,
+                    // The board is gone.
+                    Ok(Err(_)) => return,
+                    Err(_) if beat_at < until => beat.beat(),
+                    Err(_) => {
+                        self.known = None;
+                        break;
+                    }
+                }
             }
         }
     }

@@ -125,12 +125,9 @@ impl TableDriver for Memory {
     fn counts(&self) -> [Counts; 2] {
         Family::BOTH.map(|f| {
             let t = &self.tables[f.index()];
-            Counts {
-                chains: t.chains.len(),
-                rules: t.chains.values().map(Vec::len).sum(),
-                sets: t.sets.len(),
-                maps: t.maps.len(),
-            }
+            let mut out = Counts { sets: t.sets.len(), maps: t.maps.len(), ..Counts::default() };
+            t.chains.iter().for_each(|(id, rules)| out.chain(id.table, rules.len()));
+            out
         })
     }
 

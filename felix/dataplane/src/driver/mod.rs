@@ -22,6 +22,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use desired::Desired;
 use sha2::{Digest as _, Sha256};
 
+use crate::rule::Table;
+
 /// What a driver did in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -34,13 +36,51 @@ pub struct Written {
     pub again: Option<Duration>,
 }
 
-/// How much stands in the kernel.
+/// How much stands in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct Size {
     pub chains: usize,
     pub rules: usize,
+}
+
+/// How much stands in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub tables: [(Table, Size); 4],
+    /// Of addresses: those of the calculation, and the dataplane's own.
     pub sets: usize,
+    /// Sets for lists in rules.
+    pub lists: usize,
     pub maps: usize,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let tables = Table::ALL.map(|t| (t, Size::default()));
+        Self { tables, sets: 0, lists: 0, maps: 0 }
+    }
+}
+
+impl Counts {
+    /// Adds a chain.
+    pub fn chain(&mut self, table: Table, rules: usize) {
+        if let Some((_, size)) = self.tables.iter_mut().find(|(t, _)| *t == table) {
+            size.chains += 1;
+            size.rules += rules;
+        }
+    }
+
+    /// Chains of all tables.
+    #[must_use]
+    pub fn chains(&self) -> usize {
+        self.tables.iter().map(|(_, s)| s.chains).sum()
+    }
+
+    /// Rules of all tables.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.tables.iter().map(|(_, s)| s.rules).sum()
+    }
 }
 
 /// Why tables could not be programmed. The old rules stand.

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,8 @@ pub struct Felix {
     pub handle: Handle,
     pub reports: Receiver<Report>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Messages so far.
+    sent: AtomicU64,
 }
 
 impl Felix {
@@ -122,10 +124,11 @@ impl Felix {
                 let _ = report.send(r);
             });
         });
-        Self { handle: started.recv().unwrap(), reports, thread: Some(thread) }
+        Self { handle: started.recv().unwrap(), reports, thread: Some(thread), sent: AtomicU64::new(0) }
     }
 
     pub fn send(&self, messages: Vec<Message>) {
+        self.sent.fetch_add(messages.len() as u64, Ordering::Relaxed);
         self.handle.send(Say::Messages(messages)).unwrap();
     }
 
@@ -136,16 +139,23 @@ impl Felix {
 
     /// Sends, and waits until the kernel has it. Returns what was written to tables.
     pub fn write(&self, messages: Vec<Message>) -> Written {
-        let n = messages.len();
+        self.written(messages, false)
+    }
+
+    /// Likewise, though some tries fail before.
+    pub fn apply_in_the_end(&self, messages: Vec<Message>) {
+        self.written(messages, true);
+    }
+
+    fn written(&self, messages: Vec<Message>, may_fail: bool) -> Written {
         while self.reports.try_recv().is_ok() {}
         self.send(messages);
+        let all = self.sent.load(Ordering::Relaxed);
         let until = Instant::now() + Duration::from_secs(60);
         loop {
             match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Report::Applied { outcome, messages: m, .. }) if m >= n => {
-                    return outcome.tables;
-                }
-                Ok(Report::Failed { reason, .. }) => panic!("{reason}"),
+                Ok(Report::Applied { outcome, taken, .. }) if taken >= all => return outcome.tables,
+                Ok(Report::Failed { reason, .. }) => assert!(may_fail, "{reason}"),
                 Ok(_) => {}
                 Err(e) => panic!("no report: {e}"),
             }

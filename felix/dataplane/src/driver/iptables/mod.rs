@@ -299,14 +299,15 @@ impl TableDriver for IptablesDriver {
     fn counts(&self) -> [Counts; 2] {
         Family::BOTH.map(|f| {
             let known = &self.known[f.index()];
-            let tables = || known.tables.values();
-            let own = tables().flat_map(|t| t.kernel.values()).map(|k| k.own.len()).sum::<usize>();
-            Counts {
-                chains: tables().map(|t| t.chains.len()).sum(),
-                rules: tables().flat_map(|t| t.chains.values()).map(|c| c.rules).sum::<usize>() + own,
-                sets: self.sets.count(f),
-                maps: known.trees(),
+            let mut out = Counts { sets: self.sets.count(f), maps: known.trees(), ..Counts::default() };
+            for (table, t) in &known.tables {
+                t.chains.values().for_each(|c| out.chain(*table, c.rules));
+                // Our rules in the kernel's chains.
+                if let Some((_, size)) = out.tables.iter_mut().find(|(name, _)| name == table) {
+                    size.rules += t.kernel.values().map(|k| k.own.len()).sum::<usize>();
+                }
             }
+            out
         })
     }
 

@@ -26,7 +26,7 @@ use crate::driver::desired::{Desired, DesiredTables};
 use crate::driver::{Counts, TableDriver, TableError, Written};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
-use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, read};
+use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, list, read};
 use crate::render::names;
 use crate::rule::Family;
 use uses::Uses;
@@ -211,12 +211,15 @@ impl TableDriver for NftDriver {
     fn counts(&self) -> [Counts; 2] {
         Family::BOTH.map(|f| {
             let k = &self.known[f.index()];
-            Counts {
-                chains: k.chains.len(),
-                rules: k.chains.values().map(|c| c.tags.len()).sum(),
-                sets: k.sets.len() - k.maps.len().min(k.sets.len()),
-                maps: k.maps.len(),
+            let mut out = Counts { maps: k.maps.len(), ..Counts::default() };
+            for (name, chain) in &k.chains {
+                if let Some(id) = plan::chain_id(name) {
+                    out.chain(id.table, chain.tags.len());
+                }
             }
+            out.lists = k.sets.keys().filter(|n| list::is_list(n, f)).count();
+            out.sets = k.sets.len() - (out.maps + out.lists).min(k.sets.len());
+            out
         })
     }
 

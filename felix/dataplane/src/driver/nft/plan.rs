@@ -18,7 +18,7 @@ use crate::kernel::nft::batch::{Batch, DispatchElement, Tag};
 use crate::kernel::nft::list::{self, List};
 use crate::kernel::nft::{NftFamily, SetType, read};
 use crate::render::{lower, names, text};
-use crate::rule::{ChainId, Family, Hook, HookPoint, Rule, SetName};
+use crate::rule::{ChainId, Family, Hook, HookPoint, Rule, SetName, Table};
 
 /// For each set: members to remove and to add; `None`: refill it.
 pub type MemberChanges = HashMap<Arc<str>, Option<(Vec<IpSetMember>, Vec<IpSetMember>)>>;
@@ -161,8 +161,7 @@ impl Plan<'_> {
     /// A base chain elsewhere or a set of another type cannot be changed in place.
     fn must_rebuild(&self) -> bool {
         let chain = |(name, known): (&Arc<str>, &KnownChain)| {
-            let Some(hook) = self.find_chain(name).and_then(|id| self.tables.wanted(&id)).map(|c| c.hook)
-            else {
+            let Some(hook) = chain_id(name).and_then(|id| self.tables.wanted(&id)).map(|c| c.hook) else {
                 return known.hook.is_some();
             };
             known.hook != hook.as_ref().map(hook_key)
@@ -172,14 +171,6 @@ impl Plan<'_> {
             wanted.is_some() && wanted != *known
         };
         self.known.chains.iter().any(chain) || self.known.sets.iter().any(set)
-    }
-
-    fn find_chain(&self, name: &str) -> Option<ChainId> {
-        use crate::rule::Table::{Filter, Mangle, Nat, Raw};
-        [Raw, Mangle, Nat, Filter].into_iter().find_map(|table| {
-            let rest = name.strip_prefix(table.name())?.strip_prefix('-')?;
-            Some(ChainId::new(table, rest))
-        })
     }
 
     fn wanted_set(&self, name: &str) -> Option<SetType> {
@@ -481,6 +472,14 @@ impl Plan<'_> {
             self.updates.maps.push((text, new));
         }
     }
+}
+
+/// The chain that a name in the kernel stands for.
+pub fn chain_id(name: &str) -> Option<ChainId> {
+    Table::ALL.into_iter().find_map(|table| {
+        let rest = name.strip_prefix(table.name())?.strip_prefix('-')?;
+        Some(ChainId::new(table, rest))
+    })
 }
 
 fn hook_key(h: &Hook) -> (u32, i32) {
