@@ -181,7 +181,7 @@ async fn tls(config: &EtcdConfig) -> Result<TlsOptions> {
     let mut tls = TlsOptions::new();
     match &config.ca {
         Some(ca) => {
-            tls = tls.ca_certificate(Certificate::from_pem(certificates("CA certificate", ca).await?))
+            tls = tls.ca_certificate(Certificate::from_pem(certificates("CA certificate", ca).await?));
         }
         None => {
             for path in SYSTEM_ROOTS {
