@@ -220,13 +220,13 @@ impl Reader {
 fn expect(family: Family, id: &ChainId, entry: &Arc<Entry>, marks: &Marks) -> Expected {
     let none = Arc::default();
     let chain = entry.chains[family.index()].as_ref().unwrap_or(&none);
-    let lowered = lower::lower(&chain.rules, marks);
+    let lowered = lower::programmed(&chain.rules, marks);
     let tags = lowered.iter().map(|r| tag(text::rule(r, id.table, family).as_bytes())).collect();
     let ends = lower::ends(&chain.rules, marks);
     let counted = policy::counted(entry.source.rules(entry.direction), family);
     let places = counted.into_iter().enumerate().flat_map(|(index, at)| {
         let ends = &ends;
-        at.into_iter().filter_map(move |n| Some((*ends.get(n)?, index)))
+        at.into_iter().filter_map(|n| ends.get(n).cloned()).flatten().map(move |place| (place, index))
     });
     let places = places.collect();
     Expected { entry: entry.clone(), tags, places }

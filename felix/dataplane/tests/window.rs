@@ -97,9 +97,9 @@ fn random_nets(n: u32) -> impl Iterator<Item = IpNet> {
 /// UDP of one source to one port, and of and to random others.
 fn udp(action: Action, source: Option<IpAddr>) -> Rule {
     let mut rule = Rule { action, protocol: Some(Protocol::Number(17)), ..Rule::default() };
-    rule.src.nets = random_nets(rand::random_range(2..6)).collect();
+    rule.src.nets = random_nets(rand::random_range(2..9)).collect();
     rule.src.nets.extend(source.map(IpNet::from));
-    rule.dst.ports = (0..rand::random_range(2..5))
+    rule.dst.ports = (0..rand::random_range(2..9))
         .map(|_| {
             let first = rand::random_range(10_000..60_000);
             PortRange { first, last: first + rand::random_range(0..200) }

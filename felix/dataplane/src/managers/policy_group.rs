@@ -5,7 +5,8 @@
 //! In: each interface's policies. Out: the shared chains, and the interfaces that use another one than before. Always
 //! holds: what is shared, and its name, is a function of what the interfaces have now: a chain is named after the first
 //! of the interfaces that share it. So it keeps its name while policies change, and interfaces other than the first
-//! may come and go. Few policies (at most one in each tier) stand in the workload's own chain, as with upstream.
+//! may come and go. Few policies (at most one in each tier), and those that no other workload has, stand in the
+//! workload's own chain.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -145,17 +146,20 @@ impl Groups {
             .collect();
         for key in touched {
             let Some(group) = self.groups.get(&key) else { continue };
-            let Some(first) = group.members.first() else { continue };
-            let name: Arc<str> = names::group_chain(key.0, first).into();
-            free.remove(&name);
-            if self.chains.insert(name.clone(), key) != Some(key) {
-                out.define.push((name.clone(), key.0, group.tiers.clone()));
+            // One alone has nobody to share with.
+            let first = group.members.first().filter(|_| group.members.len() > 1);
+            let name: Option<Arc<str>> = first.map(|i| names::group_chain(key.0, i).into());
+            if let Some(name) = &name {
+                free.remove(name);
+                if self.chains.insert(name.clone(), key) != Some(key) {
+                    out.define.push((name.clone(), key.0, group.tiers.clone()));
+                }
             }
             for interface in &group.members {
                 if let Some(member) = self.members.get_mut(&(interface.clone(), key.0))
-                    && member.chain.as_ref() != Some(&name)
+                    && member.chain != name
                 {
-                    member.chain = Some(name.clone());
+                    member.chain.clone_from(&name);
                     out.interfaces.insert(interface.clone());
                 }
             }

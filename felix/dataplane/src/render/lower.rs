@@ -2,10 +2,13 @@
 //!
 //! "Port in these ranges or in these sets" becomes a block of rules that collects its answer in a scratch bit of the
 //! mark; the last rule asks for the bit. Upstream's rules have the same shape. "Destination is not translated" becomes
-//! two rules, since the kernel's question about a connection holds for no packet that has none. Always holds: other
-//! rules pass through untouched.
+//! two rules, since the kernel's question about a connection holds for no packet that has none. A list of few networks or
+//! ports becomes as many rules, of which at most one matches a packet. Always holds: other rules pass through untouched.
 
 use std::borrow::Cow;
+use std::ops::Range;
+
+use ipnet::IpNet;
 
 use crate::config::Marks;
 use crate::rule::{Action, Match, Rule, ct_state};
@@ -32,15 +35,77 @@ pub fn lower<'a>(rules: &'a [Rule], marks: &Marks) -> Vec<Cow<'a, Rule>> {
     out
 }
 
-/// For each rule: where among [`lower`]'s the one stands that acts for it.
+/// The rules as they stand in the kernel: short lists of networks and ports are spread over several rules. The kernel
+/// finds a set by looking through all sets of a table, so that ten thousand lists of two ports would take it a minute.
 #[must_use]
-pub fn ends(rules: &[Rule], marks: &Marks) -> Vec<usize> {
+pub fn programmed(rules: &[Rule], marks: &Marks) -> Vec<Rule> {
+    let mut out = Vec::with_capacity(rules.len());
+    for rule in lower(rules, marks) {
+        spread(&rule, &mut out);
+    }
+    out
+}
+
+/// For each rule: where among [`programmed`]'s those stand that act for it.
+#[must_use]
+pub fn ends(rules: &[Rule], marks: &Marks) -> Vec<Range<usize>> {
     let mut behind = 0;
     let each = rules.iter().map(|r| {
-        behind += lower(std::slice::from_ref(r), marks).len();
-        behind - 1
+        let mut last = 0;
+        for lowered in lower(std::slice::from_ref(r), marks) {
+            let mut parts = Vec::new();
+            spread(&lowered, &mut parts);
+            last = parts.len();
+            behind += last;
+        }
+        behind - last..behind
     });
     each.collect()
+}
+
+/// Most rules that one becomes by its short lists.
+const MOST_PARTS: usize = 4;
+
+/// A condition as several of which exactly one holds where it holds; negated, as several that all have to hold.
+fn parts(m: &Match) -> Option<Vec<Match>> {
+    match m {
+        Match::Ports { end, not, ranges } if ranges.len() > 1 => {
+            Some(ranges.iter().map(|r| Match::Ports { end: *end, not: *not, ranges: vec![*r] }).collect())
+        }
+        Match::Net { end, not, nets } if nets.len() > 1 => {
+            // Without overlap: a packet is in one of them.
+            let nets = IpNet::aggregate(nets);
+            Some(nets.into_iter().map(|n| Match::Net { end: *end, not: *not, nets: vec![n] }).collect())
+        }
+        _ => None,
+    }
+}
+
+fn is_negated(m: &Match) -> bool {
+    matches!(m, Match::Ports { not: true, .. } | Match::Net { not: true, .. })
+}
+
+fn spread(rule: &Rule, out: &mut Vec<Rule>) {
+    let mut rules =
+        vec![Rule { matches: Vec::with_capacity(rule.matches.len()), action: rule.action.clone() }];
+    for m in &rule.matches {
+        match parts(m) {
+            Some(parts) if is_negated(m) && parts.len() <= MOST_PARTS => {
+                rules.iter_mut().for_each(|r| r.matches.extend(parts.iter().cloned()));
+            }
+            Some(parts) if !is_negated(m) && rules.len() * parts.len() <= MOST_PARTS => {
+                let with = |r: &Rule, part: &Match| {
+                    let mut r = r.clone();
+                    r.matches.push(part.clone());
+                    r
+                };
+                rules =
+                    rules.iter().flat_map(|r| parts.iter().map(|p| with(r, p)).collect::<Vec<_>>()).collect();
+            }
+            _ => rules.iter_mut().for_each(|r| r.matches.push(m.clone())),
+        }
+    }
+    out.append(&mut rules);
 }
 
 fn lower_blocks<'a>(rule: &'a Rule, marks: &Marks, out: &mut Vec<Cow<'a, Rule>>) {
@@ -126,6 +191,29 @@ mod tests {
             ]
         );
         assert_eq!(lowered[7].matches, [Match::mark_set(all)]);
+    }
+
+    fn lists(not: bool, ports: &[u16], nets: &[&str]) -> Rule {
+        let ranges = ports.iter().map(|p| PortRange { first: *p, last: *p }).collect();
+        let nets = nets.iter().map(|n| n.parse().unwrap()).collect();
+        let matches =
+            vec![Match::Net { end: End::Src, not, nets }, Match::Ports { end: End::Dst, not, ranges }];
+        Rule::when(matches, Action::Accept)
+    }
+
+    #[test]
+    fn a_short_list_is_several_rules_and_its_negation_several_conditions() {
+        let marks = Marks::default();
+        let both = [lists(false, &[80, 443], &["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24"])];
+        let rules = programmed(&both, &marks);
+        assert_eq!(rules.len(), 4, "two networks remain of three, each with each port");
+        assert!(rules.iter().all(|r| r.matches.len() == 2 && parts(&r.matches[0]).is_none()));
+        assert_eq!(ends(&both, &marks).first(), Some(&(0..4)));
+        let not = programmed(&[lists(true, &[80, 443], &["10.0.0.0/8", "192.0.2.0/24"])], &marks);
+        assert_eq!((not.len(), not[0].matches.len()), (1, 4));
+        let long = [lists(false, &[1, 3, 5, 7, 9], &["10.0.0.0/8"]), lists(false, &[80], &["10.0.0.0/8"])];
+        assert_eq!(programmed(&long, &marks), long);
+        assert_eq!(ends(&long, &marks), [0..1, 1..2]);
     }
 
     #[test]

@@ -379,11 +379,11 @@ impl Plan<'_> {
     /// What a chain holds; `None`: it is not wanted.
     fn rules(&self, id: &ChainId) -> Option<Rules> {
         let chain = self.tables.programmed(id, self.config)?;
-        let lowered = lower::lower(&chain.rules, &self.config.marks);
-        let lowered = lowered.into_iter().map(|r| Lowered {
-            tag: tag(text::rule(&r, id.table, self.family).as_bytes()),
-            lists: list::of_rule(&r, self.family),
-            rule: r.into_owned(),
+        let lowered = lower::programmed(&chain.rules, &self.config.marks);
+        let lowered = lowered.into_iter().map(|rule| Lowered {
+            tag: tag(text::rule(&rule, id.table, self.family).as_bytes()),
+            lists: list::of_rule(&rule, self.family),
+            rule,
         });
         Some(Rules { lowered: lowered.collect(), hook: chain.hook })
     }
