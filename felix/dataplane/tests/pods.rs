@@ -51,6 +51,11 @@ fn proto(name: &str) -> Rule {
     Rule { protocol: Some(Protocol::Name(name.to_owned())), ..Rule::default() }
 }
 
+/// Too long to be spread over rules.
+fn long_list() -> Vec<PortRange> {
+    (0..6).map(|n| PortRange { first: 1 + 10 * n, last: 2 + 10 * n }).collect()
+}
+
 /// Lists everything, in order, with the kernel's identities where it has some.
 fn everything(backend: Backend) -> &'static str {
     match backend {
@@ -322,7 +327,7 @@ fn a_restart_over_an_equal_state_writes_nothing(backend: Backend) {
     };
     let mut rule = proto("TCP");
     rule.src.ip_sets = vec![id];
-    rule.dst.ports = vec![PortRange { first: 1, last: 2 }, PortRange { first: 9, last: 9 }];
+    rule.dst.ports = long_list();
     let state = |w: &World| {
         vec![
             Message::IpSetUpdate(set.clone()),
@@ -412,7 +417,7 @@ fn a_host_endpoint_closes_the_host_but_for_failsafe_ports(backend: Backend) {
 fn drift_is_mended(backend: Backend) {
     let w = world(backend);
     let mut listed = Rule { action: Action::Deny, ..proto("TCP") };
-    listed.dst.ports = [(1, 2), (9, 9)].map(|(first, last)| PortRange { first, last }).to_vec();
+    listed.dst.ports = long_list();
     w.ingress(vec![listed, deny()]);
     let before = w.host.must(everything_sorted(backend));
     for damage in damages(backend) {
