@@ -50,8 +50,9 @@ test: check k8s unit e2e ## check, k8s, unit and e2e: what CI runs
 demo: build ## a three-machine cluster: up, quickstart, what calicoctl shows, down (root)
 	$(CARGO) run --release --quiet --package e2e --bin lab -- demo
 
-bench: build k8s ## figures: policy latency, memory, calculation, both datastores, the CNI plugin; PEER=DIR for upstream's beside it (root)
+bench: build k8s ## figures: policy latency, memory, Felix at scale, calculation, both datastores, the CNI plugin; PEER=DIR for upstream's beside it (root)
 	$(CARGO) run --release --quiet --package e2e --bin lab -- bench
+	$(CARGO) bench --package calico-felix --bench felix
 	$(CARGO) bench --package felix-calc --bench snapshot
 	$(CARGO) bench --package libcalico-datastore --bench sync
 	$(CARGO) bench --package libcalico-ipam --bench load

@@ -45,6 +45,9 @@ fn main() {
     if !can_run(&needs) {
         return;
     }
+    if let Err(e) = machine::sweep() {
+        eprintln!("what an earlier run left cannot be removed: {e:#}");
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Under `cargo test` it only shows that it runs.
     let full = arguments.iter().any(|a| a == "--bench");

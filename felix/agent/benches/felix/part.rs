@@ -96,7 +96,7 @@ impl Part {
                 let ready = felix.wait_ready(START_LIMIT, |_, _| true).context("restart")?;
                 emit(Figure::new("ready after a restart", Value::Time(ready), limit(self, 1000, 1.0)));
             }
-            Self::Traffic => traffic(&machine, rounds.max(5) * 5, emit).context("traffic")?,
+            Self::Traffic => traffic(&machine, rounds * 2, emit).context("traffic")?,
             Self::Members => {
                 one_member(&machine, &generations, rounds, emit).context("one member")?;
                 memory(self, &felix.usage()?, emit);
