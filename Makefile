@@ -33,15 +33,15 @@ e2e: deps ## the laboratory's tests: whole clusters in namespaces (root)
 k8s: deps ## Kubernetes, etcd, containerd and images for tests: built once, outside the clone
 	e2e/k8s/build
 
-e2e-k8s: k8s ## a real Kubernetes cluster: all checks and the official suites; a failure leaves it up to look at (root)
-	$(CARGO) build --workspace
+e2e-k8s: k8s ## a real Kubernetes cluster (release build): all checks and the official suites; a failure leaves it up to look at (root)
+	$(CARGO) build --release --workspace
 	e2e/k8s/build e2e
-	e2e/k8s/cluster up
+	e2e/k8s/build policy
+	PROFILE=release e2e/k8s/cluster up
 	$(CARGO) test --package e2e --test k8s -- --long
-	e2e/k8s/cluster suite netpol
-	e2e/k8s/cluster suite signet
+	for suite in netpol signet cnp cyclonus; do e2e/k8s/cluster suite $$suite || exit 1; done
 	e2e/k8s/cluster down
-	MODE=pods e2e/k8s/cluster up
+	MODE=pods PROFILE=release e2e/k8s/cluster up
 	$(CARGO) test --package e2e --test k8s
 	e2e/k8s/cluster down
 
