@@ -306,7 +306,7 @@ async fn on_etcd_each_reads_what_the_other_wrote_and_the_bytes_are_the_same() {
         differences("", &ours, &theirs, &mut wrong);
         wrong.iter_mut().for_each(|w| {
             if w.starts_with('/') {
-                w.insert_str(0, kind)
+                w.insert_str(0, kind);
             }
         });
     }
