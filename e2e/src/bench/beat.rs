@@ -17,7 +17,7 @@ use crate::{LabError, Result};
 /// Time between two packets.
 pub const BEAT: Duration = Duration::from_micros(500);
 /// How long a change may take before it counts as failed.
-const ROUND_LIMIT: Duration = Duration::from_secs(5);
+const ROUND_LIMIT: Duration = Duration::from_secs(20);
 
 /// A packet at every beat, and which of them arrived.
 #[derive(Debug)]

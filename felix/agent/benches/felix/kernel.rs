@@ -61,14 +61,14 @@ impl Generations {
         lock(&self.changes).last().copied().filter(|at| *at > start)
     }
 
-    /// Waits for a change after `start` and then for quiet, which has to last `quiet` and as long as it took until then,
-    /// since a program may work on its next table meanwhile. Returns the time of the last change.
+    /// Waits for a change after `start` and then for quiet, which has to last `quiet` and a quarter of what it took until
+    /// then, since a program may work on its next table meanwhile. Returns the time of the last change.
     pub fn settle(&self, start: Instant, quiet: Duration, limit: Duration) -> Result<Duration> {
         loop {
             std::thread::sleep(Duration::from_millis(5));
             if let Some(last) = self.last_after(start) {
                 let took = last - start;
-                if last.elapsed() > quiet.max(took) {
+                if last.elapsed() > quiet.max(took / 4) {
                     return Ok(took);
                 }
             }

@@ -11,7 +11,7 @@
 //! | part | world |
 //! |---|---|
 //! | `scale-100`, `scale-1000` | as many policies as local endpoints, see [`shape::scale`] |
-//! | `traffic` | 10 endpoints and policies; packets between two pods |
+//! | `traffic` | the same with 10 |
 //! | `member` | 2,000 policies with an address set each, see [`shape::members`] |
 //! | `rules` | 10,000 rules in 100 policies, see [`shape::rules`] |
 //!

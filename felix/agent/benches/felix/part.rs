@@ -72,7 +72,7 @@ impl Part {
     fn shape(self) -> Shape {
         match self {
             Self::Scale(n) => shape::scale(n),
-            Self::Traffic => shape::traffic(),
+            Self::Traffic => shape::scale(10),
             Self::Members => shape::members(),
             Self::Rules => shape::rules(),
         }
@@ -94,6 +94,8 @@ impl Part {
         start.measure(&machine, &mut felix, emit).context("programming")?;
         match self {
             Self::Scale(n) => {
+                // Before policies for every endpoint come, which let no such packets through.
+                traffic(&machine, rounds, emit).context("traffic")?;
                 more_policies(&machine, &generations, n, rounds, emit).context("one more policy")?;
                 memory(self, &felix.usage()?, emit);
                 felix.kill();
@@ -204,7 +206,7 @@ fn more_policies(
 ) -> Result<()> {
     let (mut one, mut all) = (Vec::new(), Vec::new());
     for round in series(rounds) {
-        let policy = shape::policy(&format!("more{round}"), n + round, round % n);
+        let policy = shape::policy(&format!("more{round}"), 2 * n + round, shape::PODS + round % n);
         let start = write(machine, policy)?.0;
         let took = changes.settle(start, CHANGE_QUIET, CHANGE_LIMIT)?;
         if round > 0 {

@@ -14,6 +14,8 @@ use super::machine::NODE;
 /// Where everything with a namespace is.
 pub const NAMESPACE: &str = "default";
 const GROUPS: usize = 50;
+/// Endpoints of [`scale`] that have no policy.
+pub const PODS: usize = 2;
 /// Policies and address sets of [`members`].
 const MEMBERS: usize = 2000;
 /// Local endpoints of [`members`].
@@ -37,19 +39,13 @@ pub fn address(i: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 65, c, d)
 }
 
-/// As many policies as endpoints. Policy `i` applies to endpoint `i` and has two rules: TCP to two ports from one group,
-/// TCP to one port of another group.
+/// As many policies as endpoints, and two endpoints more without any: a client and a server, which come first. The others
+/// have a policy each with two rules: TCP to two ports from one group, TCP to one port of another group.
 pub fn scale(n: usize) -> Shape {
-    let mut resources = base(n);
-    resources.extend((0..n).map(|i| policy(&format!("p{i}"), i, i)));
-    Shape { endpoints: n, resources }
-}
-
-/// Ten endpoints with policies of [`scale`], after two without any: a client and a server.
-pub fn traffic() -> Shape {
-    let mut resources = base(12);
-    resources.extend((2..12).map(|i| policy(&format!("p{i}"), i, i)));
-    Shape { endpoints: 12, resources }
+    let endpoints = n + PODS;
+    let mut resources = base(endpoints);
+    resources.extend((PODS..endpoints).map(|i| policy(&format!("p{i}"), i, i)));
+    Shape { endpoints, resources }
 }
 
 /// 2,000 policies on 20 endpoints, 100 on each. Each policy allows from an address set of its own with one remote member.
