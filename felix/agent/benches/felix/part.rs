@@ -35,9 +35,9 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 const START_QUIET: Duration = Duration::from_secs(2);
 const CHANGE_QUIET: Duration = Duration::from_millis(150);
 /// A series of changes ends when it has taken so long, though it has fewer than were asked for.
-const SERIES_LIMIT: Duration = Duration::from_secs(20);
+const SERIES_LIMIT: Duration = Duration::from_secs(15);
 /// Fewer tell nothing.
-const FEWEST: usize = 3;
+const FEWEST: usize = 2;
 const MIB: u64 = 1 << 20;
 
 /// A part of the benchmark.
