@@ -35,6 +35,7 @@ k8s: deps ## Kubernetes, etcd, containerd and images for tests: built once, outs
 
 e2e-k8s: k8s ## a real Kubernetes cluster (release build): all checks and the official suites; a failure leaves it up to look at (root)
 	$(CARGO) build --release --workspace
+	$(CARGO) plugin
 	e2e/k8s/build e2e
 	e2e/k8s/build policy
 	PROFILE=release e2e/k8s/cluster up
