@@ -220,16 +220,21 @@ impl IpamClient {
     ) -> Result<Vec<IpAddr>, IpamError> {
         let key = Key::Handle(handle.to_owned());
         let mut retries = Retries::default();
-        let mut current = found;
+        let mut current = handle_of(found);
+        let mut known = None;
         loop {
-            let Some(stored) = handle_of(current) else {
+            let Some(stored) = current.take() else {
                 match self.write(extra.clone()).await {
                     Ok(()) => return Ok(Vec::new()),
                     Err(e) => return Err(e.into()),
                 }
             };
             let cidrs: Vec<IpNet> = stored.value.block.keys().filter_map(|c| c.parse().ok()).collect();
-            let (blocks, rest) = self.blocks_and_rest(&cidrs).await?;
+            let (blocks, rest) = match known {
+                Some(rest) => (self.blocks(&cidrs).await?, rest),
+                None => self.blocks_and_rest(&cidrs).await?,
+            };
+            known = Some(rest);
             let (mut writes, mut lost, mut freed) = (Vec::new(), BTreeMap::new(), Vec::new());
             for cidr in cidrs {
                 lost.insert(cidr, u32::MAX);
@@ -241,11 +246,15 @@ impl IpamClient {
             }
             writes.extend(release::handle_write(handle, &stored, &lost));
             writes.extend(extra.iter().cloned());
-            match self.write(writes).await {
-                Ok(()) => return Ok(freed),
-                Err(e) => retries.after_release(e, &key).await?,
-            }
-            current = self.store.read_many(&[Read::Key(key.clone())]).await?.into_iter().next();
+            let Err(e) = self.write(writes).await else { return Ok(freed) };
+            // Where a block is contended the handle likely stands as it was; if not, its own write tells.
+            let of_block = matches!(conflicting(&e), Some(Key::Block(_)));
+            retries.after_release(e, &key).await?;
+            current = if of_block {
+                Some(stored)
+            } else {
+                handle_of(self.store.read_many(&[Read::Key(key.clone())]).await?.into_iter().next())
+            };
         }
     }
 
@@ -450,8 +459,8 @@ impl Retries {
         debug!(%key, conflicts = self.conflicts, "another writer was faster, starting over");
         // Of those that write one block, one is served in the time that an attempt takes. Who has lost so many times
         // knows of so many others, and spreads itself over their time: a fixed pause would be too long on a quick
-        // datastore and, on a slow one, let all of them meet again.
-        let times = u32::try_from(self.conflicts).unwrap_or(u32::MAX);
+        // datastore and, on a slow one, let all of them meet again. Doubling finds their number in few attempts.
+        let times = 1 << self.conflicts.min(5);
         let floor = Duration::from_millis(1 << self.conflicts.min(4));
         let span = self.began.elapsed().saturating_mul(times).clamp(floor, LONGEST_PAUSE);
         let micros = random() % u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
