@@ -214,13 +214,22 @@ fn plain_rule(pass: bool) -> impl Strategy<Value = Rule> {
                         Some(1 | 58) => without_ports(&mut r),
                         _ => {
                             (r.icmp, r.not_icmp) = (None, None);
-                            without_ports(&mut r);
+                            with_names_of_ports_only(&mut r);
                         }
                     }
                     r
                 },
             )
     })
+}
+
+/// A name stands for ports of any protocol; a number needs one.
+fn with_names_of_ports_only(r: &mut Rule) {
+    for side in [&mut r.source, &mut r.destination] {
+        for ports in [&mut side.ports, &mut side.not_ports] {
+            ports.retain(|p| matches!(p, Port::Named(_)));
+        }
+    }
 }
 
 fn without_ports(r: &mut Rule) {
