@@ -47,7 +47,18 @@ fn cycle(space: &Space<'_>) -> Duration {
     });
     gone.unwrap_or_else(|e| panic!("{e}"));
     println!("        0 to {PODS}: {took:.1?}, {PODS} to 0: {:.1?}", start.elapsed());
+    clean(space.cluster);
     took
+}
+
+/// Waits until the nodes have put away what pods had, which takes longer than the API server says.
+fn clean(cluster: &Cluster) {
+    for node in cluster.nodes().unwrap() {
+        wait(&format!("{node} to be clean"), || {
+            let traces = cluster.traces(&node).map_err(|e| e.to_string())?;
+            if traces.is_empty() { Ok(()) } else { Err(format!("{traces:?}")) }
+        });
+    }
 }
 
 pub fn nothing_left(cluster: &Cluster) {
@@ -55,12 +66,7 @@ pub fn nothing_left(cluster: &Cluster) {
     let others = ["get", "pods", "-A", "-l", "k8s-app!=calico-node", "-o", "name"];
     let all = cluster.kubectl(&others).unwrap();
     assert_eq!(all.trim(), "", "this check needs a cluster without pods");
-    for node in cluster.nodes().unwrap() {
-        wait(&format!("{node} to be clean"), || {
-            let traces = cluster.traces(&node).map_err(|e| e.to_string())?;
-            if traces.is_empty() { Ok(()) } else { Err(format!("{traces:?}")) }
-        });
-    }
+    clean(cluster);
     let handles = cluster.kubectl(&["get", "ipamhandles.projectcalico.org", "-o", "name"]).unwrap();
     assert_eq!(handles.trim(), "", "handles of pods that are gone");
     let report = cluster.calicoctl(&["ipam", "check"]).unwrap();
