@@ -95,7 +95,8 @@ fn damages(backend: Backend) -> &'static [&'static str] {
             "nft flush ruleset",
         ],
         Backend::IptablesNft => &[
-            "iptables-nft -F cali-pi-gnp/p; ipset add cali40this-host 192.0.2.9",
+            // The kernel tells nobody of a set's change: it is there when the chain's change is told of.
+            "ipset add cali40this-host 192.0.2.9; iptables-nft -F cali-pi-gnp/p",
             "iptables-nft -I cali-to-wl-dispatch -j ACCEPT",
             "iptables-nft -D FORWARD 1",
             "iptables-nft -I FORWARD -j cali-FORWARD",
@@ -107,7 +108,7 @@ fn damages(backend: Backend) -> &'static [&'static str] {
         ],
         Backend::IptablesLegacy => &[
             "iptables-legacy -F cali-pi-gnp/p",
-            "iptables-legacy -D FORWARD 1; ipset add cali40this-host 192.0.2.9",
+            "ipset add cali40this-host 192.0.2.9; iptables-legacy -D FORWARD 1",
             "iptables-legacy -F && iptables-legacy -X",
         ],
     }
