@@ -110,7 +110,7 @@ fn a_hundred_pods_from_eight_workers_get_distinct_addresses_and_leave_nothing() 
     let shown = lab.calicoctl(&["ipam", "show"], "").unwrap();
     assert!(shown.contains("|     0 (0%) |"), "{shown}");
     for node in ["n1", "n2"] {
-        eventually(&format!("{node} to be clean"), Duration::from_secs(10), || {
+        eventually(&format!("{node} to be clean"), Duration::from_secs(60), || {
             let left = left_on(&lab, node);
             if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
         });

@@ -26,8 +26,8 @@ fn spec(program: PathBuf) -> ChildSpec {
 
 async fn until(child: &Supervised, what: impl Fn(&Status) -> bool) -> Status {
     let mut status = child.status();
-    let found = timeout(Duration::from_secs(10), status.wait_for(what)).await;
-    found.expect("within 10 s").unwrap().clone()
+    let found = timeout(Duration::from_secs(60), status.wait_for(what)).await;
+    found.expect("within a minute").unwrap().clone()
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ impl Node {
         ["felix", "confd", "bird"]
             .map(|name| {
                 let file = self.file(&format!("{name}.pid"));
-                within(Duration::from_secs(20), name, || read_pid(&file).is_some());
+                within(Duration::from_secs(60), name, || read_pid(&file).is_some());
                 read_pid(&file).unwrap()
             })
             .into()
@@ -170,7 +170,7 @@ fn a_daemon_that_is_killed_is_back() {
     for (name, pid) in [("felix", felix), ("bird", bird)] {
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
         let file = node.file(&format!("{name}.pid"));
-        within(Duration::from_secs(5), name, || read_pid(&file).is_some_and(|p| p != pid && runs(p)));
+        within(Duration::from_secs(60), name, || read_pid(&file).is_some_and(|p| p != pid && runs(p)));
     }
 }
 
@@ -180,5 +180,5 @@ fn no_daemon_outlives_a_killed_calico_node() {
     let node = Node::start(&etcd);
     let pids = node.pids();
     node.signal(Signal::SIGKILL);
-    within(Duration::from_secs(5), "the daemons end", || pids.iter().all(|p| !runs(*p)));
+    within(Duration::from_secs(60), "the daemons end", || pids.iter().all(|p| !runs(*p)));
 }

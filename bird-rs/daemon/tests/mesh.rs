@@ -87,7 +87,7 @@ fn mesh() -> Lab {
                 format!("10.65.{peer}.0/26 via 10.99.0.{peer}"),
                 format!("fd65:{peer}::/122 via fd99::{peer}"),
             );
-            wait("blocks of all other nodes", 20, || {
+            wait("blocks of all other nodes", || {
                 let routes = router.routes();
                 routes.contains(&v4) && routes.contains(&v6)
             });
@@ -146,7 +146,7 @@ fn routes_stay_while_every_daemon_is_down_and_nothing_flaps_on_return() {
         router.start(&config, &["-R"]);
     }
     for (router, before) in lab.routers.iter().zip(before) {
-        wait("the end of the recovery", 30, || done(router) > before);
+        wait("the end of the recovery", || done(router) > before);
     }
     std::thread::sleep(Duration::from_secs(3));
     probe(&lab);

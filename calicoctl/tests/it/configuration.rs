@@ -129,5 +129,5 @@ fn a_datastore_that_is_not_there_is_told_by_its_address_within_seconds() {
     let start = std::time::Instant::now();
     let out = run(&["get", "nodes"], "", &env(&[("ETCD_ENDPOINTS", "http://127.0.0.1:1")]));
     assert!(out.code == 1 && out.stderr.contains("http://127.0.0.1:1"), "{}", out.stderr);
-    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
 }

@@ -106,7 +106,7 @@ pub fn exec_logs_forward(cluster: &Cluster) {
     });
     let mut forward =
         cluster.kubectl_background(&["-n", space.name, "port-forward", "pod/web", "18080:8080"]).unwrap();
-    let answer = e2e::k8s::eventually("the forwarded port", Duration::from_secs(20), || {
+    let answer = e2e::k8s::eventually("the forwarded port", Duration::from_secs(60), || {
         let body = http(CONTROL_PLANE, "127.0.0.1:18080")?;
         if body.contains("web") { Ok(()) } else { Err(body) }
     });

@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 
 use felix_message::{Action, Icmp, IpSetId, PortRange, Rule, Side};
 use ipnet::IpNet;
-use libcalico_api::num_or_string::{Port, Protocol};
+use libcalico_api::num_or_string::{Port, Protocol, ports_fit};
 use libcalico_model::backend;
 use libcalico_selector::Selector;
 use libcalico_selector::ast::Node;
@@ -180,12 +180,7 @@ impl ParsedRule {
             }
         }
         let ports = [&rule.src_ports, &rule.dst_ports, &rule.not_src_ports, &rule.not_dst_ports];
-        let ports_allowed = match &rule.protocol {
-            Some(protocol) => protocol.supports_ports() || ports.iter().all(|p| p.is_empty()),
-            // A name stands for ports with their protocols; a number needs one.
-            None => ports.into_iter().flatten().all(|p| matches!(p, Port::Named(_))),
-        };
-        if !ports_allowed {
+        if !ports.into_iter().all(|p| ports_fit(rule.protocol.as_ref(), p)) {
             let protocol = rule.protocol.as_ref().map_or("any".to_owned(), ToString::to_string);
             return Err(RuleError::PortsWithoutProtocol(protocol));
         }

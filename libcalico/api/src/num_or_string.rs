@@ -83,6 +83,16 @@ impl Port {
     }
 }
 
+/// True where a rule of this protocol may name these ports: a name stands for ports with their protocols, a number
+/// needs one that has ports.
+#[must_use]
+pub fn ports_fit(protocol: Option<&Protocol>, ports: &[Port]) -> bool {
+    match protocol {
+        Some(protocol) => ports.is_empty() || protocol.supports_ports(),
+        None => ports.iter().all(|p| matches!(p, Port::Named(_))),
+    }
+}
+
 impl FromStr for Port {
     type Err = String;
 

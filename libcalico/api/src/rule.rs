@@ -9,7 +9,7 @@ use libcalico_net::cidr::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::common::null_default;
-use crate::num_or_string::{Port, Protocol};
+use crate::num_or_string::{Port, Protocol, ports_fit};
 use crate::validation::{Findings, Path};
 
 /// What a rule does with a packet that matches.
@@ -259,16 +259,11 @@ impl Rule {
                 check_known(p, &path.field(name), e);
             }
         }
-        // A name stands for ports with their protocols; a number needs one.
-        let ports_allowed = |ports: &[Port]| match &self.protocol {
-            Some(protocol) => ports.is_empty() || protocol.supports_ports(),
-            None => ports.iter().all(|p| matches!(p, Port::Named(_))),
-        };
         for (side, entity) in [("source", &self.source), ("destination", &self.destination)] {
             let side = path.field(side);
             for (name, ports) in [("ports", &entity.ports), ("notPorts", &entity.not_ports)] {
                 e.require(
-                    ports_allowed(ports),
+                    ports_fit(self.protocol.as_ref(), ports),
                     &side.field(name),
                     "",
                     "ports need protocol TCP, UDP or SCTP in the same rule; names of ports may stand without",

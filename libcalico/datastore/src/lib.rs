@@ -100,6 +100,10 @@ pub enum Read {
     Key(Key),
     /// A scope.
     Scope(Scope),
+    /// A scope as the store has it at hand: perhaps as it was some time ago. The Kubernetes API answers from its watch
+    /// cache, which takes a millisecond; for the present state it waits until its cache has caught up with etcd, tens
+    /// of milliseconds. Only for a caller that can tell from other reads whether what it concludes still holds.
+    Cached(Scope),
 }
 
 /// What a [`Read`] found.
@@ -107,7 +111,10 @@ pub enum Read {
 pub enum Found {
     /// `None` where the key is absent.
     Key(Option<KeyValue>),
+    /// The present state. Also the answer to [`Read::Cached`] where the store has nothing older.
     Scope(Listing),
+    /// What [`Read::Cached`] found: a state that the scope had once.
+    Cached(Listing),
 }
 
 /// A store of the model's keys and values with compare-and-swap.
@@ -135,7 +142,7 @@ pub trait Datastore: Send + Sync + 'static {
                     Err(DatastoreError::NotFound(_)) => Found::Key(None),
                     Err(e) => return Err(e),
                 },
-                Read::Scope(scope) => Found::Scope(self.list(scope).await?),
+                Read::Scope(scope) | Read::Cached(scope) => Found::Scope(self.list(scope).await?),
             });
         }
         Ok(found)

@@ -160,6 +160,41 @@ impl MemoryDatastore {
         self.lock().write_faults.extend(errors);
     }
 
+    /// A scope as it was so many writes ago, as a cache that lags behind has it; as far back as the history goes.
+    ///
+    /// # Errors
+    /// The store is set unreachable.
+    pub fn list_earlier(&self, scope: &Scope, writes: u64) -> Result<Listing> {
+        let state = self.read()?;
+        let at = state.revision.saturating_sub(writes).max(state.compacted.max(1));
+        let mut stored: BTreeMap<&String, (&[u8], u64)> = BTreeMap::new();
+        for change in state.log.iter().filter(|c| c.revision <= at) {
+            match &change.bytes {
+                Some(bytes) => stored.insert(&change.path, (bytes, change.revision)),
+                None => stored.remove(&change.path),
+            };
+        }
+        Ok(self.listing(scope, stored.into_iter().map(|(path, (bytes, r))| (path, bytes, r)), at))
+    }
+
+    fn listing<'a>(
+        &self,
+        scope: &Scope,
+        stored: impl Iterator<Item = (&'a String, &'a [u8], u64)>,
+        at: u64,
+    ) -> Listing {
+        let prefix = scope.prefix();
+        let mut listing = Listing { items: Vec::new(), revision: revision(at) };
+        for (path, bytes, r) in stored.filter(|(path, ..)| path.starts_with(&prefix)) {
+            match decode_in(scope, path, bytes, r) {
+                Some(Ok(kv)) => listing.items.push(kv),
+                Some(Err(e)) => self.shared.malformed.note(path, &r.to_string(), &e),
+                None => {}
+            }
+        }
+        listing
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,19 +297,8 @@ impl Datastore for MemoryDatastore {
     async fn list(&self, scope: &Scope) -> Result<Listing> {
         self.count(&self.shared.calls.list);
         let state = self.read()?;
-        let prefix = scope.prefix();
-        let mut listing = Listing { items: Vec::new(), revision: revision(state.revision) };
-        for (path, (bytes, r)) in state.stored.range(prefix.clone()..) {
-            if !path.starts_with(&prefix) {
-                break;
-            }
-            match decode_in(scope, path, bytes, *r) {
-                Some(Ok(kv)) => listing.items.push(kv),
-                Some(Err(e)) => self.shared.malformed.note(path, &r.to_string(), &e),
-                None => {}
-            }
-        }
-        Ok(listing)
+        let stored = state.stored.iter().map(|(path, (bytes, r))| (path, bytes.as_slice(), *r));
+        Ok(self.listing(scope, stored, state.revision))
     }
 
     async fn create(&self, key: &Key, value: Value) -> Result<KeyValue> {

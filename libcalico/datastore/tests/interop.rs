@@ -303,12 +303,7 @@ async fn on_etcd_each_reads_what_the_other_wrote_and_the_bytes_are_the_same() {
         for field in unknown.iter().filter_map(|f| f.strip_prefix(kind)?.strip_prefix('.')) {
             remove(&mut ours, field);
         }
-        differences("", &ours, &theirs, &mut wrong);
-        wrong.iter_mut().for_each(|w| {
-            if w.starts_with('/') {
-                w.insert_str(0, kind);
-            }
-        });
+        differences(kind, &ours, &theirs, &mut wrong);
     }
     assert!(wrong.is_empty(), "stored by us and by the peer:\n{}", wrong.join("\n"));
     addresses_are_the_same_to_both(&peer, &*store).await;

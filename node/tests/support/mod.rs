@@ -76,7 +76,7 @@ impl Etcd {
             .spawn()
             .unwrap();
         let etcd = Self { endpoint, child, _data: data };
-        within(Duration::from_secs(20), "etcd answers", || {
+        within(Duration::from_secs(60), "etcd answers", || {
             std::net::TcpStream::connect(("127.0.0.1", client)).is_ok()
         });
         Some(etcd)

@@ -88,12 +88,12 @@ impl Mirror {
     }
 
     pub async fn in_sync(&mut self) {
-        self.until(Duration::from_secs(30), "in sync", |m| m.statuses.last() == Some(&SyncStatus::InSync))
+        self.until(Duration::from_secs(60), "in sync", |m| m.statuses.last() == Some(&SyncStatus::InSync))
             .await;
     }
 
     pub async fn has(&mut self, key: &Key) {
-        self.until(Duration::from_secs(30), &key.path(), |m| m.state.contains_key(key)).await;
+        self.until(Duration::from_secs(60), &key.path(), |m| m.state.contains_key(key)).await;
     }
 
     pub async fn quiet(&mut self) {

@@ -54,7 +54,7 @@ pub fn flow(ns: &str, from: IpAddr, to: IpAddr, time: Duration) -> JoinHandle<(u
                 break;
             }
         }
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(60);
         while received < sent && Instant::now() < end {
             received += u32::from(socket.recv_from(&mut buffer).is_ok());
         }

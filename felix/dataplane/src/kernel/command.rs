@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,12 @@ pub fn installed(program: &str) -> bool {
 ///
 /// # Errors
 /// It is not installed or cannot be started.
-pub fn start(program: &str, args: &[&str], input: Vec<u8>, limit: Duration) -> Result<Running, CommandError> {
+pub fn start(
+    program: &str,
+    args: &[&str],
+    input: impl Into<Arc<Vec<u8>>>,
+    limit: Duration,
+) -> Result<Running, CommandError> {
     let mut child = Command::new(program)
         .args(args)
         .env("PATH", search_path())
@@ -80,6 +86,7 @@ pub fn start(program: &str, args: &[&str], input: Vec<u8>, limit: Duration) -> R
             _ => CommandError::Start { program: program.to_owned(), source },
         })?;
     if let Some(mut stdin) = child.stdin.take() {
+        let input = input.into();
         // A program that ends early has its own message; a broken pipe says less.
         std::thread::spawn(move || stdin.write_all(&input));
     }

@@ -23,13 +23,14 @@ impl EtcdDatastore {
         let Some(first) = reads.first() else { return Ok(()) };
         let subject = match first {
             Read::Key(k) => k.path(),
-            Read::Scope(s) => s.prefix(),
+            Read::Scope(s) | Read::Cached(s) => s.prefix(),
         };
         let ops: Vec<TxnOp> = reads
             .iter()
             .map(|read| match read {
                 Read::Key(k) => TxnOp::get(k.path(), None),
-                Read::Scope(s) => {
+                // Of one revision with the others, for the same round trip.
+                Read::Scope(s) | Read::Cached(s) => {
                     let prefix = s.prefix();
                     let options = GetOptions::new().with_range(prefix_end(&prefix)).with_limit(PAGE);
                     TxnOp::get(prefix, Some(options))
@@ -59,10 +60,12 @@ impl EtcdDatastore {
                     }
                     None => Found::Key(None),
                 },
-                Read::Scope(scope) if answer.as_ref().is_some_and(etcd_client::GetResponse::more) => {
+                Read::Scope(scope) | Read::Cached(scope)
+                    if answer.as_ref().is_some_and(etcd_client::GetResponse::more) =>
+                {
                     Found::Scope(self.list(scope).await?)
                 }
-                Read::Scope(scope) => Found::Scope(Listing {
+                Read::Scope(scope) | Read::Cached(scope) => Found::Scope(Listing {
                     items: kvs.iter().filter_map(|kv| self.decode_in(scope, kv)).collect(),
                     revision: at.clone(),
                 }),

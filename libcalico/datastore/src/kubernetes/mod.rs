@@ -64,10 +64,19 @@ pub struct KubernetesDatastore {
 /// How a collection is listed.
 #[derive(Clone, Copy)]
 struct How<'a> {
-    /// By pages or in one answer.
-    paged: bool,
+    extent: Extent,
     /// Objects with these labels alone.
     labels: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The present state, by pages.
+    Pages,
+    /// The present state, in one answer.
+    Whole,
+    /// What the API server's watch cache has, in one answer.
+    Cached,
 }
 
 /// A page of a listing.
@@ -113,7 +122,25 @@ impl KubernetesDatastore {
                 Err(e) => return Err(e),
             },
             Read::Scope(scope) => Found::Scope(self.list(scope).await?),
+            Read::Cached(scope) => match self.listing(scope, Extent::Cached).await {
+                Ok(listing) => Found::Cached(listing),
+                // A server that has only begun to fill its cache asks to come later; its etcd it can ask now.
+                Err(error) => {
+                    tracing::debug!(?scope, %error, "no listing from the cache, asking for the present state");
+                    Found::Scope(self.list(scope).await?)
+                }
+            },
         })
+    }
+
+    async fn listing(&self, scope: &Scope, first: Extent) -> Result<Listing> {
+        let mut items = Vec::new();
+        let mut revisions = Vec::new();
+        for collection in place::collections(scope) {
+            revisions.push(self.whole_collection(scope, &collection, first, &mut items).await?);
+        }
+        items.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Listing { items, revision: Revision(revisions.join("/")) })
     }
 
     /// A deletion whose caller knows the revision and does not ask what stood there: one request instead of two.
@@ -156,7 +183,7 @@ impl KubernetesDatastore {
         }
     }
 
-    /// All objects of a collection at one revision, by pages or in one answer.
+    /// All objects of a collection at one revision.
     async fn collection(
         &self,
         scope: &Scope,
@@ -168,7 +195,11 @@ impl KubernetesDatastore {
         let (mut token, mut limit) = (String::new(), FIRST_PAGE);
         loop {
             let mut query = Vec::new();
-            query.extend(how.paged.then(|| format!("limit={limit}")));
+            match how.extent {
+                Extent::Pages => query.push(format!("limit={limit}")),
+                Extent::Whole => {}
+                Extent::Cached => query.push("resourceVersion=0".to_owned()),
+            }
             query.extend(how.labels.map(|l| format!("labelSelector={}", escape(l))));
             query.extend((!token.is_empty()).then(|| format!("continue={}", escape(&token))));
             let page_path =
@@ -199,14 +230,14 @@ impl KubernetesDatastore {
         &self,
         scope: &Scope,
         collection: &Collection,
+        mut extent: Extent,
         items: &mut Vec<KeyValue>,
     ) -> Result<String> {
         let start = items.len();
         let mut attempt = 1;
         let mut labels = labels::selector(scope);
         loop {
-            // By pages it may never be done where the server forgets sooner than this can read.
-            let how = How { paged: attempt < LIST_ATTEMPTS, labels: labels.as_deref() };
+            let how = How { extent, labels: labels.as_deref() };
             match self.collection(scope, collection, how, items).await {
                 // Nothing has the labels: there is nothing, or it was written before there were labels.
                 Ok(_) if labels.is_some() && items.len() == start => labels = None,
@@ -217,6 +248,8 @@ impl KubernetesDatastore {
                 Err(ApiError::Gone) if attempt < LIST_ATTEMPTS => {
                     attempt += 1;
                     items.truncate(start);
+                    // By pages it may never be done where the server forgets sooner than this can read.
+                    extent = if attempt < LIST_ATTEMPTS { Extent::Pages } else { Extent::Whole };
                 }
                 result => return result.map_err(|e| e.in_collection(&collection.path(), "listing")),
             }
@@ -348,13 +381,7 @@ impl Datastore for KubernetesDatastore {
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing> {
-        let mut items = Vec::new();
-        let mut revisions = Vec::new();
-        for collection in place::collections(scope) {
-            revisions.push(self.whole_collection(scope, &collection, &mut items).await?);
-        }
-        items.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Listing { items, revision: Revision(revisions.join("/")) })
+        self.listing(scope, Extent::Pages).await
     }
 
     /// All at once over one connection: the answers are not of one revision.

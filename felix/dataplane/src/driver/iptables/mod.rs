@@ -8,11 +8,13 @@
 //! here; an order is chosen in which what is new is closed until it is whole.
 //!
 //! - [`names`], [`text`], [`dispatch`]: rules in iptables' words.
-//! - [`save`]: reading back. [`plan`]: what differs. [`sets`]: IP sets. [`watch`]: notifications.
+//! - [`read`], [`save`]: reading back, from the kernel and by the program. [`plan`]: what differs. [`sets`]: IP sets.
+//!   [`watch`]: notifications.
 
 mod dispatch;
 mod names;
 mod plan;
+pub mod read;
 pub mod save;
 mod sets;
 mod text;
@@ -34,7 +36,7 @@ use crate::driver::desired::{Desired, DesiredTables};
 use crate::driver::{Counts, TableDriver, TableError, Written};
 use crate::kernel::command::{self, CommandError, Running};
 use crate::kernel::netlink::Netlink;
-use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, read};
+use crate::kernel::nft::{self, GROUP_NFTABLES, NETLINK_NETFILTER};
 use crate::rule::Family;
 
 /// Longest time that one program may take.
@@ -101,6 +103,10 @@ pub struct IptablesDriver {
     known: [Known; 2],
     sets: Sets,
     monitor: Option<Netlink>,
+    /// For reading, where the kernel can be asked.
+    socket: Option<Netlink>,
+    /// The next read-back is the program's: it has the words of rules that are not as they should be.
+    in_words: bool,
     resync: bool,
     resync_sets: bool,
 }
@@ -113,12 +119,13 @@ impl IptablesDriver {
     pub fn new(variant: Variant, config: Arc<Config>) -> Result<Self, TableError> {
         let refused =
             |e: std::io::Error| TableError(format!("cannot open netlink: {e}; is CAP_NET_ADMIN there?"));
-        let monitor = match variant {
+        let (monitor, socket) = match variant {
             Variant::Nft => {
-                let all = [GROUP_NFTABLES];
-                Some(Netlink::open_monitor(NETLINK_NETFILTER, &all).map_err(refused)?)
+                let monitor = Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES]);
+                let socket = Netlink::open(NETLINK_NETFILTER);
+                (Some(monitor.map_err(refused)?), Some(socket.map_err(refused)?))
             }
-            Variant::Legacy => None,
+            Variant::Legacy => (None, None),
         };
         let sets = Sets::new().map_err(refused)?;
         Ok(Self {
@@ -127,13 +134,36 @@ impl IptablesDriver {
             known: [Known::default(), Known::default()],
             sets,
             monitor,
+            socket,
+            in_words: false,
             resync: true,
             resync_sets: true,
         })
     }
 
+    /// What stands in both families' tables.
+    fn read_back(&mut self) -> Result<[Known; 2], TableError> {
+        let families = self.config.families();
+        match &mut self.socket {
+            Some(socket) if !self.in_words => {
+                let mut out = [Known::default(), Known::default()];
+                for (family, known) in Family::BOTH.into_iter().zip(&mut out) {
+                    match read::tables(socket, family) {
+                        Ok(saved) => *known = Known::read(saved),
+                        Err(e) if !families.contains(&family) => {
+                            tracing::debug!(error = %e, "tables of a family that is off cannot be read");
+                        }
+                        Err(e) => return Err(TableError(format!("cannot read back: {e}"))),
+                    }
+                }
+                Ok(out)
+            }
+            _ => self.read_in_words(),
+        }
+    }
+
     /// What `iptables-save` prints for both families.
-    fn read_back(&self) -> Result<[Known; 2], TableError> {
+    fn read_in_words(&self) -> Result<[Known; 2], TableError> {
         let start = |family: Family| -> Result<Option<Running>, TableError> {
             if !self.variant.may_have_tables(family) {
                 return Ok(None);
@@ -171,25 +201,21 @@ impl IptablesDriver {
             self.known = self.read_back()?;
         }
         let sets = self.sets.apply(desired, &self.config, self.resync_sets)?;
-        let plan = |family: Family| {
-            let (known, tables) = (&self.known[family.index()], &desired.families[family.index()]);
-            let planner = Planner::new(family, &self.config, known, tables);
-            match (self.enabled(family), resynced) {
-                (true, true) => planner.everything(),
-                (true, false) => planner.changes(),
-                (false, true) => planner.nothing(),
-                (false, false) => Plan::default(),
-            }
-        };
-        let plans = Family::BOTH.map(plan);
-        let (operations, bytes) = self.restore(&plans)?;
-        foreign |= self.wrote_beside_us();
+        let mut plans = Family::BOTH.map(|f| self.plan(f, desired, resynced));
+        if plans.iter().any(|p| p.blind) {
+            // Seldom: a rule of ours that is not as wanted, or not by this version, in a kernel's chain.
+            self.known = self.read_in_words()?;
+            plans = Family::BOTH.map(|f| self.plan(f, desired, true));
+        }
+        let (operations, bytes, written) = self.restore(&plans)?;
+        foreign |= self.wrote_beside_us(written);
         for (known, plan) in self.known.iter_mut().zip(plans) {
             plan.done(known);
         }
         let removed = self.sets.remove_gone()?;
         self.resync = foreign;
         self.resync_sets = false;
+        self.in_words = false;
         for t in &mut desired.families {
             t.changes_done();
         }
@@ -201,9 +227,20 @@ impl IptablesDriver {
         Ok(Written { operations: sets.operations + operations, bytes: sets.bytes + bytes, resynced, again })
     }
 
-    /// Runs one program for each family that changes. Returns commands and bytes.
-    fn restore(&self, plans: &[Plan; 2]) -> Result<(usize, usize), TableError> {
-        let (mut operations, mut bytes) = (0, 0);
+    fn plan(&self, family: Family, desired: &Desired, everything: bool) -> Plan {
+        let (known, tables) = (&self.known[family.index()], &desired.families[family.index()]);
+        let planner = Planner::new(family, &self.config, known, tables);
+        match (self.enabled(family), everything) {
+            (true, true) => planner.everything(),
+            (true, false) => planner.changes(),
+            (false, true) => planner.nothing(),
+            (false, false) => Plan::default(),
+        }
+    }
+
+    /// Runs one program for each family that changes. Returns commands, bytes and which families were written.
+    fn restore(&self, plans: &[Plan; 2]) -> Result<(usize, usize, [bool; 2]), TableError> {
+        let (mut operations, mut bytes, mut written) = (0, 0, [false; 2]);
         let mut started = Vec::new();
         for (family, plan) in Family::BOTH.into_iter().zip(plans) {
             let (input, commands) = plan.input();
@@ -212,9 +249,10 @@ impl IptablesDriver {
             }
             operations += commands;
             bytes += input.len();
+            written[family.index()] = true;
+            let input = Arc::new(input.into_bytes());
             let program = self.variant.program(family, "restore");
-            let running =
-                command::start(&program, &["--noflush", LOCK_WAIT], input.clone().into_bytes(), LIMIT)?;
+            let running = command::start(&program, &["--noflush", LOCK_WAIT], input.clone(), LIMIT)?;
             if self.variant == Variant::Legacy {
                 // One would wait for the other's lock.
                 running.finish().map_err(|e| refused(e, &input))?;
@@ -227,11 +265,11 @@ impl IptablesDriver {
         for (end, input) in ends {
             end.map_err(|e| refused(e, &input))?;
         }
-        Ok((operations, bytes))
+        Ok((operations, bytes, written))
     }
 
-    /// True where, besides the one program that we ran for a family, someone else changed what is ours.
-    fn wrote_beside_us(&mut self) -> bool {
+    /// True where, besides the one program that we ran for a family (`written`), someone else changed what is ours.
+    fn wrote_beside_us(&mut self, written: [bool; 2]) -> bool {
         let mut ports: [BTreeSet<u32>; 2] = Default::default();
         let Some(monitor) = &mut self.monitor else { return false };
         let lost = monitor.drain(|m| {
@@ -239,7 +277,7 @@ impl IptablesDriver {
                 ports[t.family.index()].insert(t.port);
             }
         });
-        lost.is_err() || ports.iter().any(|p| p.len() > 1)
+        lost.is_err() || ports.iter().zip(written).any(|(p, written)| p.len() > usize::from(written))
     }
 
     /// True where tables may hold something of ours.
@@ -249,7 +287,7 @@ impl IptablesDriver {
         }
         let mut socket = Netlink::open(NETLINK_NETFILTER).map_err(|e| TableError(e.to_string()))?;
         for family in Family::BOTH {
-            let chains = read::chain_names(&mut socket, family.into());
+            let chains = nft::read::chain_names(&mut socket, family.into());
             let chains = chains.map_err(|e| TableError(format!("cannot list chains: {e}")))?;
             if chains.iter().any(|c| c.name.starts_with(names::CHAIN_PREFIX)) {
                 return Ok(true);
@@ -260,8 +298,9 @@ impl IptablesDriver {
 }
 
 /// The program's message with the line that it is about.
-fn refused(e: CommandError, input: &str) -> TableError {
+fn refused(e: CommandError, input: &[u8]) -> TableError {
     let CommandError::Failed { program, stderr, .. } = &e else { return e.into() };
+    let input = String::from_utf8_lossy(input);
     let number = stderr.split("line ").skip(1).find_map(|rest| {
         let digits: String =
             rest.trim_start_matches(['n', 'o', '.', ' ']).chars().take_while(char::is_ascii_digit).collect();
@@ -283,6 +322,7 @@ impl TableDriver for IptablesDriver {
         let result = self.try_apply(desired);
         if result.is_err() {
             self.resync();
+            self.in_words = true;
         }
         result
     }
@@ -357,7 +397,7 @@ impl TableDriver for IptablesDriver {
             return Ok(true);
         }
         self.resync();
-        self.known = self.read_back()?;
+        self.known = self.read_in_words()?;
         if self.known.iter().all(Known::is_empty) {
             return Ok(true);
         }

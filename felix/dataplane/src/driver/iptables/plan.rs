@@ -90,6 +90,8 @@ struct Section {
 pub struct Plan {
     sections: BTreeMap<Table, Section>,
     trees: Vec<(ChainId, Option<Tree>)>,
+    /// A rule in a kernel's chain is to go whose words are not known: the plan is not to be carried out.
+    pub blind: bool,
 }
 
 /// Builds a plan.
@@ -261,11 +263,18 @@ impl<'a> Planner<'a> {
         if known.own.iter().map(|o| (o.at, o.tag)).eq(wanted.iter().copied()) {
             return;
         }
-        let mut commands: Vec<String> = known.own.iter().map(|o| format!("-D {name} {}", o.text)).collect();
+        let mut commands = Vec::with_capacity(known.own.len() + wanted.len());
+        for own in &known.own {
+            let same = || lines().find(|(tag, _)| own.tag == Some(*tag)).map(rule_text);
+            match own.text.clone().or_else(same) {
+                Some(text) => commands.push(format!("-D {name} {text}")),
+                None => self.plan.blind = true,
+            }
+        }
         commands.extend(first.iter().rev().map(|l| format!("-I {name} {}", rule_text(l))));
         commands.extend(last.iter().map(|l| format!("-A {name} {}", rule_text(l))));
         let own = lines().zip(&wanted);
-        let own = own.map(|(l, (at, tag))| OwnRule { at: *at, tag: *tag, text: rule_text(l) }).collect();
+        let own = own.map(|(l, (at, tag))| OwnRule { at: *at, tag: *tag, text: Some(rule_text(l)) }).collect();
         let after = KernelChain { rules: others + wanted.len(), own };
         self.plan.sections.entry(table).or_default().kernel.insert(name.clone(), (commands, after));
     }

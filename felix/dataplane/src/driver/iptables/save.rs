@@ -20,8 +20,8 @@ pub struct OwnRule {
     pub at: usize,
     /// `None`: recognised by where it leads.
     pub tag: Option<Tag>,
-    /// As printed, without `-A CHAIN`.
-    pub text: String,
+    /// As printed, without `-A CHAIN`. `None`: it was read without the program.
+    pub text: Option<String>,
 }
 
 /// A kernel's chain.
@@ -43,7 +43,8 @@ pub struct SavedTable {
 /// All tables of a family.
 pub type Saved = HashMap<Table, SavedTable>;
 
-fn table(name: &str) -> Option<Table> {
+/// The table of this name.
+pub(super) fn table(name: &str) -> Option<Table> {
     [Table::Raw, Table::Mangle, Table::Nat, Table::Filter].into_iter().find(|t| t.name() == name)
 }
 
@@ -80,7 +81,7 @@ fn take(table: &mut SavedTable, chain: &str, rule: &str) {
     } else if let Some(kernel) = table.kernel.get_mut(chain) {
         let tag = tag(rule);
         if tag.is_some() || is_into_ours(rule) {
-            kernel.own.push(OwnRule { at: kernel.rules, tag, text: rule.to_owned() });
+            kernel.own.push(OwnRule { at: kernel.rules, tag, text: Some(rule.to_owned()) });
         }
         kernel.rules += 1;
     }

@@ -4,6 +4,7 @@
 //! - [`expr`]: a rule's conditions and action as the kernel's expressions.
 //! - [`list`]: lists of a rule as sets.
 //! - [`read`]: what stands in the kernel.
+//! - [`xtables`]: rules that iptables wrote.
 //!
 //! Numbers are those of `linux/netfilter/nf_tables.h`.
 
@@ -11,6 +12,7 @@ pub mod batch;
 pub mod expr;
 pub mod list;
 pub mod read;
+pub mod xtables;
 
 /// Netlink protocol.
 pub const NETLINK_NETFILTER: i32 = 12;

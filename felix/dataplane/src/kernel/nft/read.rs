@@ -51,11 +51,11 @@ fn dump_request(kind: u16, family: NftFamily, seq: u32, fill: impl FnOnce(&mut B
     b.into_bytes()
 }
 
-fn attributes<'a>(m: &Message<'a>) -> Attributes<'a> {
+pub(super) fn attributes<'a>(m: &Message<'a>) -> Attributes<'a> {
     Attributes(m.payload.get(4..).unwrap_or(&[]))
 }
 
-fn find<'a>(attrs: &Attributes<'a>, kind: u16) -> Option<&'a [u8]> {
+pub(super) fn find<'a>(attrs: &Attributes<'a>, kind: u16) -> Option<&'a [u8]> {
     attrs.clone().find(|(k, _)| *k == kind).map(|(_, v)| v)
 }
 
@@ -74,7 +74,7 @@ pub fn table(socket: &mut Netlink, family: NftFamily, name: &str) -> io::Result<
 }
 
 /// No such table or set: nothing stands there.
-fn absent_is_empty(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_empty(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => other,
@@ -168,7 +168,7 @@ pub fn rules(
     Ok(out.into_inner())
 }
 
-fn rules_request(family: NftFamily, seq: u32, table: &str, chain: &str) -> Vec<u8> {
+pub(super) fn rules_request(family: NftFamily, seq: u32, table: &str, chain: &str) -> Vec<u8> {
     dump_request(msg::GET_RULE, family, seq, |b| {
         b.text(1, table);
         b.text(2, chain);
