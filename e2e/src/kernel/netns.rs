@@ -109,6 +109,16 @@ pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> R
     })
 }
 
+/// Runs `work` on a thread of its own inside the namespace of a process.
+pub fn within_process<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_own_thread(|| {
+        let what = || format!("entering the network namespace of process {pid}");
+        let file = File::open(format!("/proc/{pid}/ns/net")).doing(what)?;
+        setns(file, CloneFlags::CLONE_NEWNET).doing(what)?;
+        work()
+    })
+}
+
 /// Runs `work` on a thread of its own, so that namespaces it enters end with it; a panic passes through.
 pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

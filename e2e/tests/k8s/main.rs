@@ -4,6 +4,7 @@
 //! check whose name has one of the words, and takes it down. `--long` adds the checks that take minutes. Each check has
 //! a namespace of its own and leaves the cluster as it was; the last one looks whether that is true.
 
+mod latency;
 mod pods;
 mod restart;
 mod scale;
@@ -20,7 +21,7 @@ use e2e::k8s::{self, Cluster};
 /// A check: a sentence, whether it takes minutes, and what to do.
 type Check = (&'static str, bool, fn(&Cluster));
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     ("a node has its address in annotations and is ready", false, pods::nodes),
     ("pods reach each other by address on one node and across nodes", false, pods::by_address),
     ("pods reach a Service by its address and a node's port", false, pods::by_service),
@@ -28,6 +29,7 @@ const CHECKS: [Check; 12] = [
     ("exec, logs and port-forward work", false, pods::exec_logs_forward),
     ("a host port leads to its pod", false, pods::host_port),
     ("a NetworkPolicy cuts and opens what it says", false, pods::policy),
+    ("a NetworkPolicy acts soon after it is written", true, latency::policy),
     ("a Deployment of 40 pods comes and goes", false, scale::once),
     ("a Deployment of 40 pods comes and goes ten times", true, scale::ten_times),
     ("pods keep their traffic while calico-node is killed and started", false, restart::calico_node),
