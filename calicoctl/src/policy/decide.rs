@@ -337,7 +337,7 @@ fn ports_of<'a>(mirror: &'a Mirror, id: &IpSetId, dst: IpAddr) -> impl Iterator<
     })
 }
 
-fn policies(tier: &TierInfo, dir: Direction) -> &[PolicyKey] {
+fn policies(tier: &TierInfo, dir: Direction) -> &[Arc<PolicyKey>] {
     if dir == Direction::Ingress { &tier.ingress } else { &tier.egress }
 }
 

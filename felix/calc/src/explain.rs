@@ -118,7 +118,7 @@ fn in_tier(mirror: &Mirror, tier: &TierInfo, dir: Direction, packet: &Packet) ->
         let Some(policy) = mirror.policies.get(key) else { continue };
         let rules = if dir == Direction::Ingress { &policy.inbound } else { &policy.outbound };
         for (i, rule) in rules.iter().enumerate().filter(|(_, r)| matches(mirror, r, packet)) {
-            let decision = Decision::PolicyRule { policy: key.clone(), rule: i };
+            let decision = Decision::PolicyRule { policy: (**key).clone(), rule: i };
             match rule.action {
                 Action::Allow => return TierResult::Decided(Verdict { allowed: true, decision }),
                 Action::Deny => return TierResult::Decided(Verdict { allowed: false, decision }),

@@ -233,7 +233,7 @@ impl LocalEndpoints {
 
     /// A policy came or changed.
     pub fn policy_changed(&mut self, id: PolicyId, policy: &Policy, change: PolicyChange, items: &mut Items) {
-        self.stale_policies.insert(policy.key.clone());
+        self.stale_policies.insert((*policy.key).clone());
         if change == PolicyChange::Rules {
             return;
         }
@@ -332,7 +332,7 @@ impl LocalEndpoints {
         }
         let counts = std::mem::take(&mut self.stale_counts);
         let policies = counts.into_iter().filter_map(|id| world.policies.get(id));
-        self.stale_policies.extend(policies.map(|p| p.key.clone()));
+        self.stale_policies.extend(policies.map(|p| (*p.key).clone()));
     }
 
     /// Asks the endpoints for each policy that changed. Those whose labels changed too are asked afterwards.
@@ -341,7 +341,7 @@ impl LocalEndpoints {
             let state = self.policy_state.get_mut(id as usize).and_then(Option::as_mut);
             let Some(state) = state else { continue };
             if let Some(policy) = world.policies.get(id) {
-                self.stale_policies.insert(policy.key.clone());
+                self.stale_policies.insert((*policy.key).clone());
             }
             let (index, stale) = (&self.index, &self.stale_labels);
             let changed = rematch(&mut self.slots, &mut self.matches, id, |at, local| {

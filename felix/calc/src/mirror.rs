@@ -74,7 +74,8 @@ impl Mirror {
                 self.policies.insert(key.clone(), policy.clone());
             }
             Message::PolicyRemove(key) => {
-                if let Some(user) = self.user_of(|t| t.ingress.contains(key) || t.egress.contains(key)) {
+                let lists = |t: &TierInfo| t.ingress.iter().chain(&t.egress).any(|k| **k == *key);
+                if let Some(user) = self.user_of(lists) {
                     return Err(OrderError::InUse { user, what: name(key) });
                 }
                 known(self.policies.remove(key), || name(key))?;

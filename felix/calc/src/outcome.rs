@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use felix_message::{Encapsulation, IpSetMember, PoolType, Route, TierInfo};
 use libcalico_model::PolicyKind;
@@ -140,7 +141,8 @@ impl TryFrom<&PolicyName> for PolicyKey {
 }
 
 fn order(tiers: &[TierInfo]) -> Option<Vec<TierOrder>> {
-    let names = |keys: &[PolicyKey]| (!keys.is_empty()).then(|| keys.iter().map(Into::into).collect());
+    let names =
+        |keys: &[Arc<PolicyKey>]| (!keys.is_empty()).then(|| keys.iter().map(|k| (&**k).into()).collect());
     let tier = |t: &TierInfo| TierOrder {
         name: t.name.clone(),
         ingress_policies: names(&t.ingress),

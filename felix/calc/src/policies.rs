@@ -24,7 +24,8 @@ pub type PolicyId = u32;
 /// A policy that was checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    pub key: PolicyKey,
+    /// Shared by all lists that have the policy.
+    pub key: Arc<PolicyKey>,
     pub tier: Box<str>,
     pub namespace: Box<str>,
     pub selector: Arc<Selector>,
@@ -109,7 +110,7 @@ impl Policy {
             }
         }
         Ok(Self {
-            key: key.clone(),
+            key: Arc::new(key.clone()),
             tier: if policy.tier.is_empty() { "default".into() } else { policy.tier.as_str().into() },
             namespace: policy.namespace.as_str().into(),
             selector: cache.parse("selector", &policy.selector)?,
@@ -188,7 +189,7 @@ impl Policies {
                     self.policies.push(None);
                     self.policies.len() as PolicyId - 1
                 });
-                self.by_key.insert(policy.key.clone(), id);
+                self.by_key.insert((*policy.key).clone(), id);
                 self.staged += usize::from(policy.key.kind.staged());
                 id
             }

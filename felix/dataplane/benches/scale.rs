@@ -14,11 +14,8 @@ use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
 use felix_dataplane::config::Backend;
-use felix_message::{
-    IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule, TierInfo, WorkloadEndpoint,
-};
-use lab::{Felix, Namespace, allow, policy, profile, ready, tier};
-use libcalico_api::num_or_string::Protocol;
+use felix_message::{IpSetDelta, IpSetMember, Message, TierInfo, WorkloadEndpoint};
+use lab::{Felix, Namespace, allow, cpu, one_policy, one_set, profile, ready, tier};
 use libcalico_model::key::WorkloadEndpointKey;
 
 /// What is generated.
@@ -65,46 +62,22 @@ impl World {
         (0..self.size).map(|n| self.endpoint(n, tiers(vec![name(n)]))).collect()
     }
 
+    /// A policy; those beyond the endpoints' number are for all of them.
+    fn policy(self, n: u32, port: u16) -> Message {
+        let own = n < self.size && !self.all;
+        one_policy(n, port, if own { format!("app == 'a{n}'") } else { "all()".to_owned() }.as_str())
+    }
+
     fn messages(self, more: u32) -> Vec<Message> {
         let mut out = vec![profile("open", vec![allow()], vec![allow()])];
         for n in 0..self.size + more {
             out.push(one_set(n));
-            out.push(one_policy(n, 80));
+            out.push(self.policy(n, 80));
         }
         out.extend(self.endpoints(more));
         out.push(Message::InSync);
         out
     }
-}
-
-fn one_policy(n: u32, port: u16) -> Message {
-    let mut rule = Rule { protocol: Some(Protocol::Number(6)), ..allow() };
-    rule.src.ip_sets = vec![format!("s:set{n}").into()];
-    rule.dst.ports = vec![PortRange { first: port, last: port }];
-    policy(&format!("p{n}"), vec![rule], vec![allow()])
-}
-
-fn one_set(n: u32) -> Message {
-    let member = |i: u32| IpSetMember::Net(format!("10.{}.{}.{i}/32", n / 256, n % 256).parse().unwrap());
-    Message::IpSetUpdate(IpSetUpdate {
-        id: format!("s:set{n}").into(),
-        kind: IpSetKind::Net,
-        members: (0..10).map(member).collect(),
-    })
-}
-
-/// Processor time of this process and its children so far: its own, and the kernel's.
-fn cpu() -> (Duration, Duration) {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike as _;
-    let mut sum = (Duration::ZERO, Duration::ZERO);
-    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
-        let usage = getrusage(who).expect("getrusage");
-        let time = |t: nix::sys::time::TimeVal| Duration::from_micros(t.num_microseconds().cast_unsigned());
-        sum.0 += time(usage.user_time());
-        sum.1 += time(usage.system_time());
-    }
-    sum
 }
 
 /// A line of `/proc/self/status`, MiB.
@@ -163,17 +136,21 @@ fn run(backend: Backend, world: World) {
         format!("{} operations, {} bytes", w.operations, w.bytes)
     });
     let of = |w: felix_dataplane::driver::Written| format!("{} operations, {} bytes", w.operations, w.bytes);
-    measure("one policy changes", 20, |n| of(felix.write(vec![one_policy(n, 90)])));
+    measure("one policy changes", 20, |n| of(felix.write(vec![world.policy(n, 90)])));
     measure("one policy more for one", 20, |n| {
         let name = world.size + n;
         let key: Vec<String> = vec![format!("p{n}"), format!("p{name}")];
         let all: Vec<&str> = key.iter().map(String::as_str).collect();
         let tiers: Arc<[TierInfo]> = vec![tier(&all, &all)].into();
-        of(felix.write(vec![one_set(name), one_policy(name, 80), world.endpoint(n, tiers)]))
+        of(felix.write(vec![
+            one_set(name),
+            one_policy(name, 80, &format!("app == 'a{n}'")),
+            world.endpoint(n, tiers),
+        ]))
     });
     felix.write(world.endpoints(0));
     measure("one policy more for all", 10, |n| {
-        let mut messages = vec![one_set(world.size + n), one_policy(world.size + n, 80)];
+        let mut messages = vec![one_set(world.size + n), world.policy(world.size + n, 80)];
         messages.extend(world.endpoints(n + 1));
         of(felix.write(messages))
     });
@@ -184,7 +161,7 @@ fn run(backend: Backend, world: World) {
     felix.stop();
     let felix = Felix::start(&host, config);
     let mut again = world.messages(10);
-    again.extend((0..20).map(|i| one_policy(i, 90)));
+    again.extend((0..20).map(|i| world.policy(i, 90)));
     measure("restart", 1, |_| of(felix.write(std::mem::take(&mut again))));
     felix.stop();
 }

@@ -11,7 +11,7 @@ use felix_message::{HostEndpoint, Message, WorkloadEndpoint};
 use libcalico_model::key::WorkloadEndpointKey;
 
 use crate::interfaces::Interfaces;
-use crate::managers::Managers;
+use crate::managers::{Managers, differ_in_policies_alone};
 
 /// How an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Status {
     }
 }
 
-/// An endpoint's status changed; `None`: the endpoint is gone.
+/// An endpoint's status changed; `None`: the endpoint is gone. Of the endpoint everything is told but its policies.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     Workload(WorkloadEndpointKey, Option<(Status, Arc<WorkloadEndpoint>)>),
@@ -103,11 +103,14 @@ impl StatusTracker {
             let chosen = managers.workload_on(&e.interface_name) == Some(&key);
             let status = if e.active && carries && chosen { Status::Up } else { Status::Down };
             // The same words about the same endpoint: nothing to tell.
-            if self.reported.get(&key).is_some_and(|(s, old)| *s == status && **old == **e) {
+            let same = |old: &WorkloadEndpoint| differ_in_policies_alone(old, e);
+            if self.reported.get(&key).is_some_and(|(s, old)| *s == status && same(old)) {
                 continue;
             }
-            self.reported.insert(key.clone(), (status, e.clone()));
-            out.push(Change::Workload(key, Some((status, e.clone()))));
+            // Nobody who is told wants the policies: lists that are long replaced must not live on here.
+            let told = Arc::new(WorkloadEndpoint { tiers: Arc::default(), ..(**e).clone() });
+            self.reported.insert(key.clone(), (status, told.clone()));
+            out.push(Change::Workload(key, Some((status, told))));
         }
         if std::mem::take(&mut self.dirty_hosts) {
             self.host_changes(interfaces, &mut out);

@@ -58,6 +58,7 @@ fn message(object: &Object, version: Option<bool>) -> Message {
                 outbound: vec![rule],
                 untracked: second && n % 3 == 0,
                 pre_dnat: second && n % 3 == 1,
+                original_selector: if second { "has(x)".to_owned() } else { format!("s{}", n % 2) },
                 ..ActivePolicy::default()
             };
             Message::PolicyUpdate(policy_key(*n), Arc::new(p))
@@ -78,7 +79,7 @@ fn message(object: &Object, version: Option<bool>) -> Message {
         (Object::Workload(n), None) => Message::WorkloadEndpointRemove(workload_key(*n)),
         (Object::Workload(n), Some(_)) => {
             // Some have several policies, and some of those the same ones.
-            let policies = |from: u8| (from..from + 1 + n % 3).map(|p| policy_key(p % 6)).collect();
+            let policies = |from: u8| (from..from + 1 + n % 3).map(|p| Arc::new(policy_key(p % 6))).collect();
             let tier = TierInfo { ingress: policies(n / 3), egress: policies(n % 2), ..TierInfo::default() };
             let e = WorkloadEndpoint {
                 active: n % 4 != 3 || second,
@@ -94,8 +95,8 @@ fn message(object: &Object, version: Option<bool>) -> Message {
         (Object::Host(n), None) => Message::HostEndpointRemove(format!("h{n}")),
         (Object::Host(n), Some(_)) => {
             let tier = TierInfo {
-                ingress: vec![policy_key(*n)],
-                egress: vec![policy_key(*n)],
+                ingress: vec![Arc::new(policy_key(*n))],
+                egress: vec![Arc::new(policy_key(*n))],
                 ..TierInfo::default()
             };
             let e = HostEndpoint {

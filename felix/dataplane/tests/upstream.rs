@@ -43,8 +43,8 @@ fn tier(name: &str, action: TierDefaultAction, ingress: &[PolicyKey], egress: &[
     TierInfo {
         name: name.to_owned(),
         default_action: action,
-        ingress: ingress.to_vec(),
-        egress: egress.to_vec(),
+        ingress: ingress.iter().cloned().map(Arc::new).collect(),
+        egress: egress.iter().cloned().map(Arc::new).collect(),
     }
 }
 

@@ -225,8 +225,9 @@ pub struct TierInfo {
     pub name: String,
     /// What happens at the end of the tier where a policy of it applied: `Deny` or `Pass`.
     pub default_action: TierDefaultAction,
-    pub ingress: Vec<PolicyKey>,
-    pub egress: Vec<PolicyKey>,
+    /// Lists of all endpoints share a policy's name.
+    pub ingress: Vec<Arc<PolicyKey>>,
+    pub egress: Vec<Arc<PolicyKey>>,
 }
 
 /// A tier's default action.

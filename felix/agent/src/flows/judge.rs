@@ -334,7 +334,7 @@ mod tests {
         let mut w = World::default();
         let p = ActivePolicy { inbound, ..ActivePolicy::default() };
         let open = ActiveProfile { inbound: vec![Rule::default()], outbound: vec![Rule::default()] };
-        let tier = TierInfo { ingress: vec![key("p")], ..TierInfo::default() };
+        let tier = TierInfo { ingress: vec![Arc::new(key("p"))], ..TierInfo::default() };
         let e = WorkloadEndpoint {
             active: true,
             ipv4_nets: vec!["10.65.0.3/32".parse().unwrap()],

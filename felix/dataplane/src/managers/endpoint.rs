@@ -12,7 +12,7 @@ use libcalico_model::key::WorkloadEndpointKey;
 
 use super::Outputs;
 use super::floating_ip::has_floating;
-use super::policy_group::{Groups, Hashes};
+use super::policy_group::{Groups, Shared};
 use crate::config::Config;
 use crate::driver::neighbour;
 use crate::render::names::Direction;
@@ -26,6 +26,8 @@ pub struct EndpointManager {
     by_interface: BTreeMap<Arc<str>, BTreeSet<WorkloadEndpointKey>>,
     by_net: BTreeMap<IpNet, BTreeSet<WorkloadEndpointKey>>,
     dirty_interfaces: BTreeSet<Arc<str>>,
+    /// Interfaces of which the policies alone may be others than before.
+    dirty_policies: BTreeSet<Arc<str>>,
     dirty_nets: BTreeSet<IpNet>,
     groups: Groups,
     started: bool,
@@ -40,6 +42,31 @@ fn nets(key: &WorkloadEndpointKey, e: &WorkloadEndpoint, config: &Config) -> BTr
     v4.chain(v6).chain(floating).collect()
 }
 
+/// True where two endpoints are the same, but for their policies.
+pub fn differ_in_policies_alone(a: &WorkloadEndpoint, b: &WorkloadEndpoint) -> bool {
+    let WorkloadEndpoint {
+        active,
+        interface_name,
+        mac,
+        profiles,
+        ipv4_nets,
+        ipv6_nets,
+        tiers: _,
+        nat,
+        allow_spoofed_source_prefixes,
+        annotations,
+    } = a;
+    *active == b.active
+        && *interface_name == b.interface_name
+        && *mac == b.mac
+        && *profiles == b.profiles
+        && *ipv4_nets == b.ipv4_nets
+        && *ipv6_nets == b.ipv6_nets
+        && *nat == b.nat
+        && *allow_spoofed_source_prefixes == b.allow_spoofed_source_prefixes
+        && *annotations == b.annotations
+}
+
 impl EndpointManager {
     pub fn new(config: Arc<Config>) -> Self {
         Self {
@@ -48,6 +75,7 @@ impl EndpointManager {
             by_interface: BTreeMap::new(),
             by_net: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
+            dirty_policies: BTreeSet::new(),
             dirty_nets: BTreeSet::new(),
             groups: Groups::default(),
             started: false,
@@ -56,7 +84,16 @@ impl EndpointManager {
 
     pub fn on_message(&mut self, message: &Message, _out: &mut Outputs) {
         match message {
+            Message::PolicyUpdate(key, p) if !key.kind.staged() => self.groups.set_policy(key, Some(p)),
+            Message::PolicyRemove(key) if !key.kind.staged() => self.groups.set_policy(key, None),
             Message::WorkloadEndpointUpdate(key, e) => {
+                if let Some(old) = self.endpoints.get_mut(key).filter(|old| differ_in_policies_alone(old, e))
+                {
+                    *old = e.clone();
+                    let name = self.by_interface.get_key_value(e.interface_name.as_str());
+                    self.dirty_policies.extend(name.map(|(name, _)| name.clone()));
+                    return;
+                }
                 self.forget(key);
                 let name: Arc<str> = e.interface_name.as_str().into();
                 self.by_interface.entry(name.clone()).or_default().insert(key.clone());
@@ -94,6 +131,11 @@ impl EndpointManager {
         }
     }
 
+    /// True where an update says of an endpoint nothing new, but for its policies.
+    pub fn tells_of_policies_alone(&self, key: &WorkloadEndpointKey, e: &WorkloadEndpoint) -> bool {
+        self.endpoints.get(key).is_some_and(|old| differ_in_policies_alone(old, e))
+    }
+
     pub fn has_interface(&self, interface: &str) -> bool {
         self.by_interface.contains_key(interface)
     }
@@ -115,6 +157,7 @@ impl EndpointManager {
 
     pub fn resolve(&mut self, out: &mut Outputs) {
         let mut dirty = std::mem::take(&mut self.dirty_interfaces);
+        let others = !dirty.is_empty();
         dirty.extend(self.regroup(&dirty, out));
         for interface in &dirty {
             self.interface(interface, out);
@@ -133,37 +176,36 @@ impl EndpointManager {
                 out.neighbours.set(net.addr(), interface.zip(mac));
             }
         }
-        if !dirty.is_empty() || !self.started {
+        if others || !self.started {
             self.started = true;
             self.reverse_path_exceptions(out);
         }
     }
 
-    /// Brings the chains that workloads share up to date. Returns interfaces that use another one than before.
+    /// Brings the chains that workloads share up to date. Returns interfaces that go through others than before.
     fn regroup(&mut self, dirty: &BTreeSet<Arc<str>>, out: &mut Outputs) -> BTreeSet<Arc<str>> {
-        let mut hashes = Hashes::new();
-        for interface in dirty {
+        let listed = std::mem::take(&mut self.dirty_policies);
+        for interface in dirty.union(&listed) {
             let tiers = self.on_interface(interface).filter(|e| e.active).map(|e| e.tiers.clone());
             for direction in [Direction::Ingress, Direction::Egress] {
-                self.groups.set(interface, direction, tiers.as_ref(), &mut hashes);
+                self.groups.set(interface, direction, tiers.as_ref());
             }
         }
         let changes = self.groups.resolve();
-        let define: Vec<(ChainId, Arc<Chain>)> = changes
-            .define
-            .into_iter()
-            .map(|(name, direction, tiers)| {
-                let chain = endpoint::policies(&tiers, direction, &self.config);
-                (ChainId::new(Table::Filter, name), Arc::new(chain))
-            })
-            .collect();
-        for family in self.config.families() {
-            let tables = out.tables.family(*family);
-            for (id, chain) in &define {
-                tables.set_chain(id.clone(), chain.clone());
+        for (name, shared) in changes.define {
+            let chain = Arc::new(match shared {
+                Shared::List(tiers) => endpoint::policies(&tiers, &self.config),
+                Shared::Run(chains) => endpoint::run(&chains, &self.config),
+            });
+            let id = ChainId::new(Table::Filter, name);
+            for family in self.config.families() {
+                out.tables.family(*family).set_chain(id.clone(), chain.clone());
             }
-            for name in &changes.remove {
-                tables.remove_chain(&ChainId::new(Table::Filter, name.clone()));
+        }
+        for name in changes.remove {
+            let id = ChainId::new(Table::Filter, name);
+            for family in self.config.families() {
+                out.tables.family(*family).remove_chain(&id);
             }
         }
         changes.interfaces
@@ -171,8 +213,8 @@ impl EndpointManager {
 
     fn interface(&self, interface: &Arc<str>, out: &mut Outputs) {
         let found = self.on_interface(interface);
-        let groups = [Direction::Ingress, Direction::Egress].map(|d| self.groups.chain(interface, d));
-        let chains = found.map(|e| endpoint::workload(e, &self.config, groups));
+        let steps = [Direction::Ingress, Direction::Egress].map(|d| self.groups.steps(interface, d));
+        let chains = found.map(|e| endpoint::workload(e, &self.config, steps));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));

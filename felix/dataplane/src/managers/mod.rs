@@ -13,6 +13,8 @@ mod policy;
 mod policy_group;
 mod statics;
 
+pub use endpoint::differ_in_policies_alone;
+
 use std::sync::Arc;
 
 use felix_message::Message;
@@ -103,6 +105,16 @@ impl Managers {
     #[must_use]
     pub fn has_workload(&self, interface: &str) -> bool {
         self.workloads.has_interface(interface)
+    }
+
+    /// True where an update says of a workload nothing new, but for its policies. To be asked before it is taken.
+    #[must_use]
+    pub fn tells_of_policies_alone(
+        &self,
+        key: &libcalico_model::key::WorkloadEndpointKey,
+        e: &felix_message::WorkloadEndpoint,
+    ) -> bool {
+        self.workloads.tells_of_policies_alone(key, e)
     }
 
     /// The workload that has an interface.

@@ -29,31 +29,54 @@ pub fn uses(endpoint: &WorkloadEndpoint, family: Family) -> bool {
     own || any || e.allow_spoofed_source_prefixes.iter().any(|n| Family::of_net(n) == family)
 }
 
-/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families. `groups`: the
-/// chains with its policies ([`policies`]); without one they stand in its own.
+/// What an endpoint's packets go through in a tier: chains of policies, or chains that several policies share, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierSteps {
+    pub default_action: TierDefaultAction,
+    pub chains: Vec<Arc<str>>,
+}
+
+/// A workload's policies of one direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// In its own chain.
+    Own(Arc<[TierSteps]>),
+    /// In a chain that other workloads use too ([`policies`]).
+    Shared(Arc<str>),
+}
+
+/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
 #[must_use]
 pub fn workload(
     endpoint: &WorkloadEndpoint,
     config: &Config,
-    groups: [Option<Arc<str>>; 2],
+    steps: [Option<&Steps>; 2],
 ) -> [(ChainId, Chain); 2] {
     let name = |prefix| ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name));
-    let chain = |direction, group| {
+    let chain = |direction, steps| {
         if endpoint.active {
-            workload_chain(endpoint, config, direction, group)
+            workload_chain(endpoint, config, direction, steps)
         } else {
             Chain::new(vec![Rule::always(deny(config))])
         }
     };
-    let [to, from] = groups;
+    let [to, from] = steps;
     [(name("cali-tw-"), chain(Direction::Ingress, to)), (name("cali-fw-"), chain(Direction::Egress, from))]
 }
 
 /// What policies of one direction do with a packet: the chain that workloads share. Nothing said: it returns unmarked.
 #[must_use]
-pub fn policies(list: &[TierInfo], direction: Direction, config: &Config) -> Chain {
+pub fn policies(list: &[TierSteps], config: &Config) -> Chain {
     let mut out = Vec::new();
-    tiers(list, direction, config, Purpose::Normal, &mut out);
+    tiers(list, config, Purpose::Normal, &mut out);
+    Chain::new(out)
+}
+
+/// Policies that follow each other in a tier: the chain that lists share. Nothing said: it returns unmarked.
+#[must_use]
+pub fn run(chains: &[Arc<str>], config: &Config) -> Chain {
+    let mut out = Vec::with_capacity(chains.len() * 2);
+    jumps(chains, config, Purpose::Normal, &mut out);
     Chain::new(out)
 }
 
@@ -63,14 +86,24 @@ pub fn enforced(tier: &TierInfo, direction: Direction) -> impl Iterator<Item = &
         Direction::Ingress => &tier.ingress,
         Direction::Egress => &tier.egress,
     };
-    policies.iter().filter(|p| !p.kind.staged())
+    policies.iter().map(|p| &**p).filter(|p| !p.kind.staged())
+}
+
+/// Each policy's own chain; tiers that enforce nothing are left out.
+fn own_steps(tiers: &[TierInfo], direction: Direction) -> Vec<TierSteps> {
+    let steps = |tier: &TierInfo| {
+        let chains: Vec<Arc<str>> =
+            enforced(tier, direction).map(|p| names::policy_chain(direction, p).into()).collect();
+        (!chains.is_empty()).then_some(TierSteps { default_action: tier.default_action, chains })
+    };
+    tiers.iter().filter_map(steps).collect()
 }
 
 fn workload_chain(
     endpoint: &WorkloadEndpoint,
     config: &Config,
     direction: Direction,
-    group: Option<Arc<str>>,
+    steps: Option<&Steps>,
 ) -> Chain {
     let mut out = Vec::new();
     conntrack(config, Table::Filter, false, &mut out);
@@ -91,11 +124,15 @@ fn workload_chain(
             out.push(Rule::when(vec![Match::Protocol { not: false, number: IPIP }], deny(config)));
         }
     }
-    if let Some(group) = group {
-        out.push(Rule::always(Action::Jump(group)));
-        out.push(Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return));
-    } else {
-        tiers(&endpoint.tiers, direction, config, Purpose::Normal, &mut out);
+    match steps {
+        Some(Steps::Shared(chain)) => {
+            out.push(Rule::always(Action::Jump(chain.clone())));
+            out.push(Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return));
+        }
+        Some(Steps::Own(list)) => {
+            tiers(list, config, Purpose::Normal, &mut out);
+        }
+        None => {}
     }
     profiles(&endpoint.profiles, direction, config, &mut out);
     out.push(Rule::always(deny(config)));
@@ -155,7 +192,7 @@ fn host_chain(
         out.push(Rule::always(Action::Jump(failsafe.into())));
     }
     out.push(clear_verdict(config));
-    let any = tiers(policies, direction, config, purpose, &mut out);
+    let any = tiers(&own_steps(policies, direction), config, purpose, &mut out);
     match purpose {
         Purpose::Normal => {
             profiles(profile_names, direction, config, &mut out);
@@ -188,44 +225,31 @@ fn clear_verdict(config: &Config) -> Rule {
     Rule::always(Action::Mark { clear: config.marks.accept | config.marks.pass, set: 0 })
 }
 
-/// True where a policy that is enforced applies.
-fn tiers(
-    tiers: &[TierInfo],
-    direction: Direction,
-    config: &Config,
-    purpose: Purpose,
-    out: &mut Vec<Rule>,
-) -> bool {
-    let marks = &config.marks;
-    let not_passed = || vec![Match::mark_clear(marks.pass)];
-    let accepted = || vec![Match::mark_set(marks.accept)];
-    let mut any = false;
+/// True where a policy applies.
+fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) -> bool {
+    let pass = config.marks.pass;
     for tier in tiers {
-        let staged_or_not = match direction {
-            Direction::Ingress => &tier.ingress,
-            Direction::Egress => &tier.egress,
-        };
-        if staged_or_not.is_empty() {
-            continue;
-        }
-        out.push(Rule::always(Action::Mark { clear: marks.pass, set: 0 }));
-        let mut some = false;
-        for policy in enforced(tier, direction) {
-            some = true;
-            let chain: Arc<str> = names::policy_chain(direction, policy).into();
-            out.push(Rule::when(not_passed(), Action::Jump(chain)));
-            if purpose == Purpose::Untracked {
-                out.push(Rule::when(accepted(), Action::NoTrack));
-            }
-            out.push(Rule::when(accepted(), Action::Return));
-        }
-        any |= some;
+        out.push(Rule::always(Action::Mark { clear: pass, set: 0 }));
+        jumps(&tier.chains, config, purpose, out);
         let ends = matches!(purpose, Purpose::Normal | Purpose::Forward);
-        if some && ends && tier.default_action == TierDefaultAction::Deny {
-            out.push(Rule::when(not_passed(), deny(config)));
+        if ends && tier.default_action == TierDefaultAction::Deny {
+            out.push(Rule::when(vec![Match::mark_clear(pass)], deny(config)));
         }
     }
-    any
+    !tiers.is_empty()
+}
+
+/// Chains that are gone through until one of them accepts or passes.
+fn jumps(chains: &[Arc<str>], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) {
+    let marks = &config.marks;
+    let accepted = || vec![Match::mark_set(marks.accept)];
+    for chain in chains {
+        out.push(Rule::when(vec![Match::mark_clear(marks.pass)], Action::Jump(chain.clone())));
+        if purpose == Purpose::Untracked {
+            out.push(Rule::when(accepted(), Action::NoTrack));
+        }
+        out.push(Rule::when(accepted(), Action::Return));
+    }
 }
 
 fn profiles(profiles: &[String], direction: Direction, config: &Config, out: &mut Vec<Rule>) {

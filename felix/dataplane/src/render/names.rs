@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libcalico_model::key::PolicyKey;
 use sha2::{Digest as _, Sha256};
 
+use crate::driver::tag;
 use crate::rule::{Family, SetName};
 
 /// Longest name of a chain, its table's prefix (`filter-`) not counted. The kernel takes 255 in all.
@@ -80,14 +81,29 @@ pub fn set(family: Family, name: &SetName) -> String {
     format!("cali{}0{}", family.version(), text.replace(':', "-"))
 }
 
-/// `cali-gi-cali0123`, `cali-go-…`: policies that several workloads share, named after the first interface of them.
+/// `cali-gi-cali0123`, `cali-go-…`: policies that several workloads share, named after the interface of one of them.
 #[must_use]
 pub fn group_chain(direction: Direction, interface: &str) -> String {
-    let prefix = match direction {
+    endpoint_chain(group_prefix(direction), interface)
+}
+
+/// `cali-gi-cali0123/HASH`, `cali-go-…`: policies with one selector that follow each other for several workloads, named
+/// after one of them, the selector and how often it had come before in this workload's list. A slash is in no
+/// interface's name.
+#[must_use]
+pub fn run_chain(direction: Direction, interface: &str, selector: &str, before: usize) -> String {
+    let hash = tag(selector.as_bytes());
+    let hash = String::from_utf8_lossy(&hash);
+    let suffix =
+        if before == 0 { format!("{interface}/{hash}") } else { format!("{interface}/{hash}/{before}") };
+    endpoint_chain(group_prefix(direction), &suffix)
+}
+
+fn group_prefix(direction: Direction) -> &'static str {
+    match direction {
         Direction::Ingress => "cali-gi-",
         Direction::Egress => "cali-go-",
-    };
-    endpoint_chain(prefix, interface)
+    }
 }
 
 /// The name that stands for every interface in a host endpoint's chains.

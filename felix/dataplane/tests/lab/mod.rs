@@ -17,7 +17,11 @@ use std::time::{Duration, Instant};
 use felix_dataplane::Config;
 use felix_dataplane::driver::Written;
 use felix_dataplane::worker::{self, Command as Say, Handle, Report};
-use felix_message::{Action, ActivePolicy, ActiveProfile, Message, Rule, TierInfo, WorkloadEndpoint};
+use felix_message::{
+    Action, ActivePolicy, ActiveProfile, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule,
+    TierInfo, WorkloadEndpoint,
+};
+use libcalico_api::num_or_string::Protocol;
 use libcalico_model::PolicyKind;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 use nix::sched::{CloneFlags, setns};
@@ -250,6 +254,46 @@ pub fn policy(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Message {
     Message::PolicyUpdate(policy_key(name), Arc::new(p))
 }
 
+/// A policy of figures: `pN` lets TCP in to a port from the set [`one_set`], and all out. `selector`: whom it is for.
+pub fn one_policy(n: u32, port: u16, selector: &str) -> Message {
+    let mut rule = Rule { protocol: Some(Protocol::Number(6)), ..allow() };
+    rule.src.ip_sets = vec![format!("s:set{n}").into()];
+    rule.dst.ports = vec![PortRange { first: port, last: port }];
+    let p = ActivePolicy {
+        tier: "default".to_owned(),
+        inbound: vec![rule],
+        outbound: vec![allow()],
+        original_selector: selector.to_owned(),
+        ..ActivePolicy::default()
+    };
+    Message::PolicyUpdate(policy_key(&format!("p{n}")), Arc::new(p))
+}
+
+/// Ten addresses.
+pub fn one_set(n: u32) -> Message {
+    let member = |i: u32| IpSetMember::Net(format!("10.{}.{}.{i}/32", n / 256, n % 256).parse().unwrap());
+    Message::IpSetUpdate(IpSetUpdate {
+        id: format!("s:set{n}").into(),
+        kind: IpSetKind::Net,
+        members: (0..10).map(member).collect(),
+    })
+}
+
+/// Processor time of this process and its children so far: its own, and the kernel's in its name. Says something on a busy
+/// machine too.
+pub fn cpu() -> (Duration, Duration) {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike as _;
+    let mut sum = (Duration::ZERO, Duration::ZERO);
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who).expect("getrusage");
+        let time = |t: nix::sys::time::TimeVal| Duration::from_micros(t.num_microseconds().cast_unsigned());
+        sum.0 += time(usage.user_time());
+        sum.1 += time(usage.system_time());
+    }
+    sum
+}
+
 pub fn profile(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Message {
     Message::ProfileUpdate(name.to_owned(), Arc::new(ActiveProfile { inbound, outbound }))
 }
@@ -263,7 +307,7 @@ pub fn deny() -> Rule {
 }
 
 pub fn tier(ingress: &[&str], egress: &[&str]) -> TierInfo {
-    let keys = |names: &[&str]| names.iter().map(|n| policy_key(n)).collect();
+    let keys = |names: &[&str]| names.iter().map(|n| Arc::new(policy_key(n))).collect();
     TierInfo {
         name: "default".to_owned(),
         ingress: keys(ingress),
