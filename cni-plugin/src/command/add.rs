@@ -132,7 +132,7 @@ impl Job<'_> {
         let w = early.as_ref().unwrap_or(&self.base);
         let client = IpamClient::new(Arc::clone(&self.stores.store));
         let id = self.own_ipam().then(|| w.handle(&self.request.conf.name));
-        let mut snapshot = Snapshot::new(Owner::host(&*w.node), id);
+        let mut snapshot = Snapshot::new(Owner::host(&*w.node), id).with_cached_lists();
         let node = Key::resource(libcalico_api::Kind::Node, "", &*w.node);
         let mut reads = if self.own_ipam() {
             client.fill(&mut snapshot, &[Need::Affinities]).await?;

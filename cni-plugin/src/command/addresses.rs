@@ -97,7 +97,8 @@ impl Job<'_> {
                 let got = client.assign_ip(&request, *ip).await.map_err(|e| (e.into(), true))?;
                 fixed.extend(got.addresses);
             }
-            known.snapshot = Snapshot::new(request.owner.clone(), request.handle_id.clone());
+            let id = request.handle_id.clone();
+            known.snapshot = Snapshot::new(request.owner.clone(), id).with_cached_lists();
         }
         let atomic = self.stores.store.atomic();
         let key = endpoint::key(&self.base);

@@ -45,7 +45,7 @@ async fn probe(request: &Request) -> Result<(), CniError> {
         let mut wanted = ipam_request(request, &Workload::of(request, &node), &Wishes::default())?;
         wanted.handle_id = None;
         wanted.namespace_labels = None;
-        let snapshot = Snapshot::new(Owner::host(node), None);
+        let snapshot = Snapshot::new(Owner::host(node), None).with_cached_lists();
         IpamClient::new(Arc::clone(store)).could_assign(&wanted, snapshot).await?;
     }
     Ok(())

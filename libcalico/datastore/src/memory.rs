@@ -185,7 +185,9 @@ impl MemoryDatastore {
     ) -> Listing {
         let prefix = scope.prefix();
         let mut listing = Listing { items: Vec::new(), revision: revision(at) };
-        for (path, bytes, r) in stored.filter(|(path, ..)| path.starts_with(&prefix)) {
+        // In order of their paths.
+        let stored = stored.skip_while(|(path, ..)| !path.starts_with(&prefix));
+        for (path, bytes, r) in stored.take_while(|(path, ..)| path.starts_with(&prefix)) {
             match decode_in(scope, path, bytes, r) {
                 Some(Ok(kv)) => listing.items.push(kv),
                 Some(Err(e)) => self.shared.malformed.note(path, &r.to_string(), &e),
@@ -297,7 +299,8 @@ impl Datastore for MemoryDatastore {
     async fn list(&self, scope: &Scope) -> Result<Listing> {
         self.count(&self.shared.calls.list);
         let state = self.read()?;
-        let stored = state.stored.iter().map(|(path, (bytes, r))| (path, bytes.as_slice(), *r));
+        let stored = state.stored.range(scope.prefix()..);
+        let stored = stored.map(|(path, (bytes, r))| (path, bytes.as_slice(), *r));
         Ok(self.listing(scope, stored, state.revision))
     }
 

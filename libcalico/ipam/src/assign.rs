@@ -12,6 +12,23 @@
 //! Always holds: either all that was asked for is assigned, or nothing is. Both families go in one write. A claim
 //! that was interrupted at any point is taken up again: a claim without its block makes the block, a claim whose
 //! block is another's is dropped, an unconfirmed claim on an own block is confirmed.
+//!
+//! # Lists from a cache
+//!
+//! Pools, reservations and claims may be read from the datastore's cache, which may be of any age; block, handle, settings
+//! and node are always present ones. From such lists one thing alone is concluded: addresses of a block that itself says
+//! that it is the owner's. Everything else (a new block, a claim given up or confirmed, borrowing, every error) is
+//! decided again from [`Need::Newest`]. What each staleness does then:
+//!
+//! | changed since | what happens |
+//! |---|---|
+//! | claim removed, block gone or another's | the block is not used; its own record says so |
+//! | claim removed or pending deletion, block still ours | as if the address had been taken just before: whoever gives up the block writes it at the revision that was read, meets ours, and looks again |
+//! | claim added | found with the newest lists where no known block has room; so no block too many is claimed and no limit pronounced |
+//! | pool added, enabled, relabelled | found with the newest lists where nothing fits |
+//! | pool disabled or removed, reservation added | as if the address had been taken just before the change: it counts from when the API server that answers has heard of it, ordinarily milliseconds later |
+//!
+//! Several API servers whose caches differ in age change nothing: each list is judged by itself.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -117,8 +134,44 @@ pub fn pending() -> BlockAffinity {
     BlockAffinity { state: AffinityState::Pending, deleted: false }
 }
 
+impl Plan {
+    /// True where nothing is written but the handle and blocks that say themselves that they are the owner's.
+    fn within_own_blocks(&self, snapshot: &Snapshot) -> bool {
+        self.writes.iter().all(|w| match w {
+            Write::Update(KeyValue { key: Key::Block(cidr), .. }) => match snapshot.block(*cidr) {
+                Seen::Present(b) => block::belongs_to(&b.value, &snapshot.owner),
+                _ => false,
+            },
+            Write::Create(Key::Handle(_), _) | Write::Update(KeyValue { key: Key::Handle(_), .. }) => true,
+            _ => false,
+        })
+    }
+}
+
 /// Says what to do next for a request.
 pub fn next(request: &AssignRequest, snapshot: &Snapshot, now: Moment) -> Result<Step, IpamError> {
+    settled(decide(request, snapshot, now), snapshot)
+}
+
+/// Lets a decision stand that holds whatever has become of the lists by now; asks for the newest ones otherwise.
+pub(crate) fn settled(step: Result<Step, IpamError>, snapshot: &Snapshot) -> Result<Step, IpamError> {
+    if !snapshot.may_be_old() {
+        return step;
+    }
+    match step {
+        Ok(Step::Read(mut needs)) => {
+            // No own block had room: whatever comes next needs both.
+            if needs.contains(&Need::AllBlocks) {
+                needs.push(Need::Newest);
+            }
+            Ok(Step::Read(needs))
+        }
+        Ok(Step::Commit(plan)) if plan.within_own_blocks(snapshot) => Ok(Step::Commit(plan)),
+        _ => Ok(Step::Read(vec![Need::Newest])),
+    }
+}
+
+fn decide(request: &AssignRequest, snapshot: &Snapshot, now: Moment) -> Result<Step, IpamError> {
     let needs = basics(snapshot);
     if !needs.is_empty() {
         return Ok(Step::Read(needs));
@@ -336,7 +389,7 @@ impl FamilyWork<'_> {
     }
 }
 
-fn unconfirmed(a: &BlockAffinity) -> bool {
+pub(crate) fn unconfirmed(a: &BlockAffinity) -> bool {
     matches!(a.state, AffinityState::Pending | AffinityState::PendingDeletion)
 }
 
@@ -427,11 +480,14 @@ impl<'a> Draft<'a> {
         }
         let cidr = changed.cidr;
         if let Some(claim) = claim {
-            if block::owner_text(&changed).is_none() {
+            let becomes_own = block::owner_text(&changed).is_none();
+            if becomes_own {
                 changed.affinity = Some(self.owner.affinity());
                 changed.affinity_claim_time = Some(self.now.rfc3339());
             }
-            self.confirm(cidr, claim);
+            if becomes_own || unconfirmed(&claim.value) {
+                self.confirm(cidr, claim);
+            }
         }
         block::written(&mut changed);
         self.blocks.push(Write::Update(KeyValue {
@@ -460,17 +516,14 @@ impl<'a> Draft<'a> {
         self.note(cidr, &taken)
     }
 
+    /// Writes the claim as confirmed. One that is so already is written too where the block becomes ours with it: another
+    /// process of the host may have given it up between the two readings, and then nothing is to be written.
     fn confirm(&mut self, cidr: IpNet, claim: &Stored<BlockAffinity>) {
-        if unconfirmed(&claim.value) {
-            self.claims.push(Write::Update(KeyValue {
-                key: self.owner.affinity_key(cidr),
-                value: Value::BlockAffinity(BlockAffinity {
-                    state: AffinityState::Confirmed,
-                    deleted: false,
-                }),
-                revision: claim.revision.clone(),
-            }));
-        }
+        self.claims.push(Write::Update(KeyValue {
+            key: self.owner.affinity_key(cidr),
+            value: Value::BlockAffinity(BlockAffinity { state: AffinityState::Confirmed, deleted: false }),
+            revision: claim.revision.clone(),
+        }));
     }
 
     /// Everything as one batch: handle, blocks, claims. The handle counts what each block that is known will have of

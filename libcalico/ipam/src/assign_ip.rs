@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use crate::assign::{AssignRequest, Draft, Plan, Step, basics, held};
+use crate::assign::{AssignRequest, Draft, Plan, Step, basics, held, settled, unconfirmed};
 use crate::block;
 use crate::error::IpamError;
 use crate::moment::Moment;
@@ -15,6 +15,15 @@ use crate::snapshot::{Need, Seen, Snapshot};
 
 /// Says what to do next to assign `addr`.
 pub fn next(
+    request: &AssignRequest,
+    addr: IpAddr,
+    snapshot: &Snapshot,
+    now: Moment,
+) -> Result<Step, IpamError> {
+    settled(decide(request, addr, snapshot, now), snapshot)
+}
+
+fn decide(
     request: &AssignRequest,
     addr: IpAddr,
     snapshot: &Snapshot,
@@ -57,7 +66,10 @@ pub fn next(
             block::check(&b.value).map_err(|reason| IpamError::MalformedBlock { block: cidr, reason })?;
             let own = block::belongs_to(&b.value, &request.owner);
             match (own, claim, block::owner_text(&b.value)) {
-                (false, Some(claim), Some(_)) => return Ok(Step::Unclaim(cidr, claim.revision.clone())),
+                // Also where nobody owns the block but the claim says that it was ours: it was given up since.
+                (false, Some(claim), owner) if owner.is_some() || !unconfirmed(&claim.value) => {
+                    return Ok(Step::Unclaim(cidr, claim.revision.clone()));
+                }
                 (false, None, Some(owner)) if snapshot.config.strict_affinity => {
                     return Err(IpamError::StrictAffinity { ip: addr, block: cidr, owner });
                 }

@@ -3,8 +3,11 @@
 //! In come answers of reads ([`Snapshot::absorb`]), out go typed objects for the pure decisions, which ask for more
 //! ([`Need`]) where something is not known. After a conflict the object is forgotten and asked for again; so every
 //! decision is a function of the present state alone. A malformed object counts as absent.
+//!
+//! Lists (pools, reservations, the owner's claims) may at first be as a cache has them ([`Snapshot::with_cached_lists`]):
+//! [`Snapshot::may_be_old`] is true until [`Need::Newest`] was answered. Blocks, handle, settings and node never are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use libcalico_api::{Kind, Resource};
@@ -41,9 +44,19 @@ pub enum Need {
     Settings,
     /// The owner's claims.
     Affinities,
+    /// Pools, reservations and claims as they stand now, where they are known as a cache has them.
+    Newest,
     Handle,
     Block(IpNet),
     AllBlocks,
+}
+
+/// What is read as a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum List {
+    Pools,
+    Reservations,
+    Claims,
 }
 
 /// The part of the datastore that a request has seen.
@@ -62,6 +75,10 @@ pub struct Snapshot {
     blocks: BTreeMap<IpNet, Seen<Stored<AllocationBlock>>>,
     all_blocks_read: bool,
     handle: Seen<Stored<Handle>>,
+    /// Lists may come from a cache: not any more, once one was not good enough.
+    cached_lists: bool,
+    /// Which of the lists that are known came from one.
+    old: BTreeSet<List>,
     /// Addresses that this request has written already, on a store that does batches in part.
     pub given: Vec<Assigned>,
 }
@@ -83,41 +100,44 @@ impl Snapshot {
             blocks: BTreeMap::new(),
             all_blocks_read: false,
             handle: Seen::Unknown,
+            cached_lists: false,
+            old: BTreeSet::new(),
             given: Vec::new(),
         }
     }
 
-    /// What nearly every assignment has to know, for one round trip at its beginning.
+    /// Lets the first lists come from a cache of the datastore. For decisions that look at [`Self::may_be_old`].
     #[must_use]
-    pub fn first_needs(&self) -> Vec<Need> {
-        let mut needs = vec![Need::Settings, Need::Affinities];
-        if self.handle_id.is_some() {
-            needs.push(Need::Handle);
-        }
-        needs
+    pub fn with_cached_lists(self) -> Self {
+        Self { cached_lists: true, ..self }
+    }
+
+    /// True where a list that is known may have changed before it was read.
+    #[must_use]
+    pub fn may_be_old(&self) -> bool {
+        !self.old.is_empty()
     }
 
     /// The reads that answer the needs.
     #[must_use]
     pub fn reads(&self, needs: &[Need]) -> Vec<Read> {
+        let list = |scope| if self.cached_lists { Read::Cached(scope) } else { Read::Scope(scope) };
         let mut reads = Vec::new();
         for need in needs {
             match need {
                 Need::Settings => {
-                    reads.push(Read::Scope(Scope::kind(Kind::IPPool)));
-                    reads.push(Read::Scope(Scope::kind(Kind::IPReservation)));
+                    reads.push(list(Scope::kind(Kind::IPPool)));
+                    reads.push(list(Scope::kind(Kind::IPReservation)));
                     reads.push(Read::Key(Key::IpamConfig));
                     if self.owner.is_host() {
                         reads.push(Read::Key(Key::resource(Kind::Node, "", self.owner.name())));
                     }
                 }
-                Need::Affinities => {
-                    let name = Some(self.owner.name().to_owned());
-                    reads.push(Read::Scope(if self.owner.is_host() {
-                        Scope::BlockAffinities { host: name }
-                    } else {
-                        Scope::VirtualAffinities { owner: name }
-                    }));
+                Need::Affinities => reads.push(list(self.claims_scope())),
+                Need::Newest => {
+                    reads.push(Read::Scope(Scope::kind(Kind::IPPool)));
+                    reads.push(Read::Scope(Scope::kind(Kind::IPReservation)));
+                    reads.push(Read::Scope(self.claims_scope()));
                 }
                 Need::Handle => {
                     reads.extend(self.handle_id.clone().map(|h| Read::Key(Key::Handle(h))));
@@ -129,12 +149,30 @@ impl Snapshot {
         reads
     }
 
+    fn claims_scope(&self) -> Scope {
+        let name = Some(self.owner.name().to_owned());
+        if self.owner.is_host() {
+            Scope::BlockAffinities { host: name }
+        } else {
+            Scope::VirtualAffinities { owner: name }
+        }
+    }
+
     /// Takes in the answers to [`Self::reads`].
     pub fn absorb(&mut self, reads: &[Read], found: Vec<Found>) {
         for (read, found) in reads.iter().zip(found) {
             match (read, found) {
                 (Read::Key(key), Found::Key(kv)) => self.absorb_key(key, kv),
-                (Read::Scope(scope), Found::Scope(listing)) => self.absorb_scope(scope, listing.items),
+                (Read::Scope(scope) | Read::Cached(scope), Found::Scope(listing)) => {
+                    if let Some(list) = list_of(scope) {
+                        self.old.remove(&list);
+                    }
+                    self.absorb_scope(scope, listing.items);
+                }
+                (Read::Cached(scope), Found::Cached(listing)) => {
+                    self.old.extend(list_of(scope));
+                    self.absorb_scope(scope, listing.items);
+                }
                 _ => {}
             }
         }
@@ -193,6 +231,7 @@ impl Snapshot {
                         self.affinities.insert(cidr, Stored { value, revision: kv.revision });
                     }
                 }
+                self.forget_others_blocks();
             }
             Scope::Blocks => {
                 self.all_blocks_read = true;
@@ -204,6 +243,17 @@ impl Snapshot {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A claim counts for nothing where its block is not ours. But a block that was read before the claim may have become
+    /// ours since, by another process of the host: it is read again, or that one's claim would be dropped.
+    fn forget_others_blocks(&mut self) {
+        for (cidr, seen) in &mut self.blocks {
+            let others = matches!(seen, Seen::Present(b) if !block::belongs_to(&b.value, &self.owner));
+            if others && self.affinities.contains_key(cidr) {
+                *seen = Seen::Unknown;
+            }
         }
     }
 
@@ -301,10 +351,23 @@ impl Snapshot {
                 self.blocks.insert(*cidr, Seen::Unknown);
             }
             Key::Handle(_) => self.handle = Seen::Unknown,
-            Key::BlockAffinity { .. } => self.affinities_read = false,
+            Key::BlockAffinity { .. } => {
+                self.affinities_read = false;
+                // A cache may not have heard of that change yet.
+                self.cached_lists = false;
+            }
             _ => return false,
         }
         true
+    }
+}
+
+fn list_of(scope: &Scope) -> Option<List> {
+    match scope {
+        Scope::Kind { kind: Kind::IPPool, .. } => Some(List::Pools),
+        Scope::Kind { kind: Kind::IPReservation, .. } => Some(List::Reservations),
+        Scope::BlockAffinities { .. } | Scope::VirtualAffinities { .. } => Some(List::Claims),
+        _ => None,
     }
 }
 

@@ -26,6 +26,10 @@ pub struct Behaviour {
     pub dies_at: Option<(usize, bool)>,
     /// Writes of a batch one after the other, as a store without transactions.
     pub one_by_one: bool,
+    /// How many writes ago each list from the cache was, taken in turn and repeated; none: the store has no cache.
+    pub ages: Vec<u64>,
+    /// The host whose client this is, where affinity is strict: it takes no address of another host's block.
+    pub strict: Option<&'static str>,
 }
 
 /// A client's view of a shared datastore.
@@ -33,6 +37,7 @@ pub struct Client {
     inner: Arc<MemoryDatastore>,
     behaviour: Behaviour,
     calls: AtomicUsize,
+    cached_lists: AtomicUsize,
     pub died: Mutex<bool>,
 }
 
@@ -42,6 +47,7 @@ impl Client {
             inner: Arc::clone(inner),
             behaviour,
             calls: AtomicUsize::new(0),
+            cached_lists: AtomicUsize::new(0),
             died: Mutex::new(false),
         })
     }
@@ -67,9 +73,57 @@ impl Client {
         done
     }
 
+    /// What a cache says that may be of any age, and of another one in each answer.
+    async fn look(&self, reads: &[Read]) -> Result<Vec<Found>> {
+        let mut found = self.inner.read_many(reads).await?;
+        if self.behaviour.ages.is_empty() {
+            return Ok(found);
+        }
+        for (read, found) in reads.iter().zip(&mut found) {
+            if let Read::Cached(scope) = read {
+                let n = self.cached_lists.fetch_add(1, Ordering::Relaxed);
+                let age = self.behaviour.ages[n % self.behaviour.ages.len()];
+                *found = Found::Cached(self.inner.list_earlier(scope, age)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asserts that a block that gives its host another address is no other host's.
+    async fn judge(&self, write: &Write) {
+        let (Some(host), Write::Create(Key::Block(cidr), Value::Block(new))) =
+            (self.behaviour.strict, &as_create(write))
+        else {
+            return;
+        };
+        let of_host = |b: &AllocationBlock| {
+            let mine = format!("{host}-");
+            block::allocated(b)
+                .filter(|(_, a)| a.handle_id.as_ref().is_some_and(|h| h.starts_with(&mine)))
+                .count()
+        };
+        let before = match self.inner.get(&Key::Block(*cidr)).await.map(|kv| kv.value) {
+            Ok(Value::Block(b)) => of_host(&b),
+            _ => 0,
+        };
+        if of_host(new) > before {
+            let owner = block::owner_text(new);
+            let own = format!("host:{host}");
+            assert!(owner.as_ref().is_none_or(|o| *o == own), "{host} takes of {cidr}, which is {owner:?}'s");
+        }
+    }
+
     async fn die(&self) {
         *self.died.lock().unwrap() = true;
         std::future::pending::<()>().await;
+    }
+}
+
+/// A write as one of its value.
+fn as_create(write: &Write) -> Write {
+    match write {
+        Write::Update(kv) => Write::Create(kv.key.clone(), kv.value.clone()),
+        other => other.clone(),
     }
 }
 
@@ -85,7 +139,7 @@ impl Datastore for Client {
         self.call(self.inner.list(scope)).await
     }
     async fn read_many(&self, reads: &[Read]) -> Result<Vec<Found>> {
-        self.call(self.inner.read_many(reads)).await
+        self.call(self.look(reads)).await
     }
     async fn create(&self, key: &Key, value: Value) -> Result<KeyValue> {
         self.call(self.inner.create(key, value)).await
@@ -100,6 +154,9 @@ impl Datastore for Client {
         self.call(self.inner.delete(key, revision)).await
     }
     async fn write_all(&self, writes: Vec<Write>) -> Result<Vec<Revision>> {
+        for write in &writes {
+            self.judge(write).await;
+        }
         if !self.behaviour.one_by_one {
             return self.call(self.inner.write_all(writes)).await;
         }
