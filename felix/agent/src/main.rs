@@ -69,6 +69,7 @@ fn replay(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn run(file: &Path, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    felix_dataplane::kernel::memory::configure();
     let log = init_logging("felix", Severity::Info);
     let mut local = Raw::default();
     local.read_file(file)?;

@@ -149,11 +149,13 @@ fn run(backend: Backend, world: World) {
         ]))
     });
     felix.write(world.endpoints(0));
-    measure("one policy more for all", 10, |n| {
+    let more_for_all = |n: u32| {
         let mut messages = vec![one_set(world.size + n), world.policy(world.size + n, 80)];
         messages.extend(world.endpoints(n + 1));
         of(felix.write(messages))
-    });
+    };
+    measure("first policy for all", 1, more_for_all);
+    measure("one policy more for all", 9, |n| more_for_all(n + 1));
     measure("one member more", 50, |n| {
         let added = vec![IpSetMember::Net(format!("192.0.2.{n}/32").parse().unwrap())];
         of(felix.write(vec![Message::IpSetDelta(IpSetDelta { id: "s:set7".into(), added, removed: vec![] })]))

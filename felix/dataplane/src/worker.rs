@@ -17,6 +17,7 @@ use crate::apply::{Dataplane, Outcome, StartError, Stats};
 use crate::config::Config;
 use crate::conntrack::Busy;
 use crate::counters::Counted;
+use crate::kernel::memory;
 use crate::status::Change;
 
 /// Batches that may wait.
@@ -27,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Messages that are taken before an apply, though more wait.
 const BATCH: usize = 10_000;
+/// So many messages, or so large a transaction, took memory that is worth giving back.
+const MANY: usize = 500;
+const LARGE_BYTES: usize = 1 << 20;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -170,7 +174,11 @@ impl Worker {
                         let (stats, took) = (Box::new(self.dataplane.stats()), now.elapsed());
                         if self.dataplane.in_sync() {
                             let statuses = self.dataplane.take_statuses();
+                            let large = messages >= MANY || outcome.tables.bytes >= LARGE_BYTES;
                             report(Report::Applied { outcome, stats, took, messages, taken, statuses });
+                            if large {
+                                memory::give_back();
+                            }
                         } else {
                             report(Report::Idle);
                         }

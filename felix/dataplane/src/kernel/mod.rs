@@ -8,6 +8,7 @@ pub mod attr;
 pub mod command;
 pub mod conntrack;
 pub mod ipset;
+pub mod memory;
 pub mod netlink;
 pub mod nft;
 pub mod route;

@@ -476,9 +476,14 @@ impl Plan<'_> {
 
 /// The chain that a name in the kernel stands for.
 pub fn chain_id(name: &str) -> Option<ChainId> {
+    parts(name).map(|(table, rest)| ChainId::new(table, rest))
+}
+
+/// Its table, and its name in it.
+pub fn parts(name: &str) -> Option<(Table, &str)> {
     Table::ALL.into_iter().find_map(|table| {
         let rest = name.strip_prefix(table.name())?.strip_prefix('-')?;
-        Some(ChainId::new(table, rest))
+        Some((table, rest))
     })
 }
 
