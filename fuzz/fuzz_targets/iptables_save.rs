@@ -14,4 +14,7 @@ fuzz_target!(|input: &str| {
             assert!(chain.own.iter().all(|rule| rule.at < chain.rules));
         }
     }
+    let counters = save::counters(input);
+    assert!(counters.keys().all(|(_, chain)| chain.starts_with("cali-")));
+    assert!(counters.values().map(Vec::len).sum::<usize>() <= lines);
 });

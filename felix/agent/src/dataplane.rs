@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use felix_dataplane::config::Backend;
 use felix_dataplane::conntrack::Busy;
-use felix_dataplane::counters::{Counted, Reader};
+use felix_dataplane::counters::Reader;
 use felix_dataplane::status::{Change, Status};
 use felix_dataplane::worker::{self, Command, Handle, Report};
 use felix_message::Message;
@@ -30,6 +29,8 @@ use crate::status::files::Files;
 
 /// Time between two readings of rules' counters. Scrapes come less often.
 const COUNTERS: Duration = Duration::from_secs(15);
+/// Reading takes at most one part in so many of the time.
+const COUNTERS_SHARE: u32 = 50;
 
 /// When endpoints were first seen: until they are up for the first time.
 #[derive(Clone, Debug, Default)]
@@ -104,10 +105,13 @@ impl DataplaneThread {
             .then(|| Cutter::start(around.metrics.clone(), health.watch(health::FLOW_CUTTER)))
             .transpose();
         let cutter = cutter.map_err(RunError::System)?;
-        let counters = (config.metrics.is_some() && config.dataplane.backend == Backend::Nftables)
+        let counters = config
+            .metrics
+            .is_some()
             .then(|| {
-                let beat = health.watch(health::RULE_COUNTERS);
-                counters(worker.counted(), config.dataplane.marks, around.metrics.clone(), beat)
+                let (dataplane, beat) = (&config.dataplane, health.watch(health::RULE_COUNTERS));
+                let reader = Reader::new(worker.counted(), dataplane.backend, dataplane.marks)?;
+                counters(reader, around.metrics.clone(), beat)
             })
             .transpose();
         let mut reporters = Vec::new();
@@ -251,13 +255,7 @@ impl Observer {
 }
 
 /// Starts the reader of rules' counters.
-fn counters(
-    counted: Counted,
-    marks: felix_dataplane::config::Marks,
-    metrics: Metrics,
-    beat: Beat,
-) -> std::io::Result<Sender<()>> {
-    let mut reader = Reader::new(counted, marks)?;
+fn counters(mut reader: Reader, metrics: Metrics, beat: Beat) -> std::io::Result<Sender<()>> {
     let (sender, stop) = channel::<()>();
     std::thread::Builder::new().name("counters".to_owned()).spawn(move || {
         let mut next = Instant::now() + COUNTERS;
@@ -266,11 +264,12 @@ fn counters(
             if Instant::now() < next {
                 continue;
             }
-            next = Instant::now() + COUNTERS;
+            let begin = Instant::now();
             match reader.read() {
                 Ok(counts) => metrics.rules(counts),
                 Err(e) => tracing::warn!(error = %e, "counters of rules cannot be read"),
             }
+            next = Instant::now() + COUNTERS.max(begin.elapsed() * COUNTERS_SHARE);
         }
     })?;
     Ok(sender)

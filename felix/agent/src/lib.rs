@@ -7,7 +7,7 @@
 //! - [`source`]: where updates come from: Typha or the datastore.
 //! - [`recorder`]: writes the input down.
 //! - [`control`]: the socket that `dump` asks.
-//! - [`metrics`], [`rule_counters`], [`health`]: what is told about all of it.
+//! - [`metrics`], [`rule_counters`], [`tallies`], [`health`]: what is told about all of it.
 
 pub mod config;
 pub mod control;
@@ -20,3 +20,4 @@ pub mod recorder;
 pub mod rule_counters;
 pub mod source;
 pub mod status;
+pub mod tallies;

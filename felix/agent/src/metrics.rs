@@ -17,6 +17,7 @@ use prometheus::proto::{Metric, MetricFamily, MetricType, Summary as SummaryProt
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::rule_counters::RuleCounters;
+use crate::tallies::Tallies;
 
 /// A sum and a count.
 #[derive(Clone, Debug)]
@@ -212,6 +213,7 @@ impl Metrics {
         let host = IntGaugeVec::new(Opts::new("felix_host", "Configured Felix hostname."), &["host"])?;
         r.register(Box::new(host.clone()))?;
         host.with_label_values(&[hostname]).set(1);
+        r.register(Box::new(Tallies::new(backend)?))?;
         Ok(Self {
             active_endpoints: gauge(r, "felix_active_local_endpoints", "Active endpoints on this host.")?,
             active_policies: gauge(r, "felix_active_local_policies", "Active policies on this host.")?,

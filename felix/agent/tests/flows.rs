@@ -3,51 +3,19 @@
 //!
 //! `CALICO_WINDOW_ROUNDS`: how many changes the test of windows makes (default 60; 1000 by hand).
 
+mod support;
+
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use support::{BASE, WAIT, World, inside, ready};
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
-const BASE: &str = "/calico/resources/v3/projectcalico.org";
 const PORT: u16 = 8080;
-
-fn ready() -> bool {
-    let tools = ["ip -V", "nft -v", "etcd --version", "etcdctl version"].iter().all(|t| {
-        let mut words = t.split(' ');
-        let program = words.next().unwrap_or_default();
-        Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    });
-    if nix::unistd::geteuid().is_root() && tools {
-        return true;
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root, ip, nft, etcd and etcdctl");
-    eprintln!("skipped: needs root, ip, nft, etcd and etcdctl");
-    false
-}
-
-fn sh(command: &str) {
-    let out = Command::new("sh").args(["-c", command]).output().unwrap();
-    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-/// A host with pods `a` (10.65.0.2), `b` (.3) and `c` (.4), etcd in the host's namespace.
-struct World {
-    ns: String,
-    pods: Vec<String>,
-    dir: tempfile::TempDir,
-    etcd: Child,
-    felix: Option<Child>,
-    environment: Vec<(String, String)>,
-    /// Left to the datastore instead of nftables for good.
-    backend_by_datastore: bool,
-}
+const PODS: [&str; 3] = ["a", "b", "c"];
 
 /// `FelixConfiguration` of each backend.
 const BACKENDS: [&str; 3] = [
@@ -55,157 +23,6 @@ const BACKENDS: [&str; 3] = [
     r#""nftablesMode":"Disabled","iptablesBackend":"NFT""#,
     r#""nftablesMode":"Disabled","iptablesBackend":"Legacy""#,
 ];
-
-impl World {
-    fn new(environment: &[(&str, &str)]) -> Self {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let ns = format!("fdp-f{}-{n}", std::process::id());
-        sh(&format!(
-            "ip netns add {ns} && ip -n {ns} link set lo up && ip -n {ns} link add up0 type bridge && \
-             ip -n {ns} addr add 172.31.0.1/24 dev up0 && ip -n {ns} link set up0 up && \
-             ip -n {ns} route add default via 172.31.0.254"
-        ));
-        let mut pods = Vec::new();
-        for (i, name) in ["a", "b", "c"].iter().enumerate() {
-            let (pod, addr, mac) = (format!("{ns}{name}"), format!("10.65.0.{}", i + 2), i + 2);
-            sh(&format!(
-                "ip netns add {pod} && ip -n {pod} link set lo up && \
-                 ip link add cali{name} netns {ns} type veth peer name eth0 netns {pod} && \
-                 ip -n {ns} link set cali{name} address ee:ee:ee:ee:ee:ee && ip -n {ns} link set cali{name} up && \
-                 ip -n {pod} link set eth0 address 02:00:00:00:00:{mac:02x} && \
-                 ip -n {pod} addr add {addr}/32 dev eth0 && ip -n {pod} link set eth0 up && \
-                 ip -n {pod} route add 169.254.1.1 dev eth0 && ip -n {pod} route add default via 169.254.1.1 dev eth0"
-            ));
-            pods.push(pod);
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let etcd = Command::new("ip")
-            .args(["netns", "exec", &ns, "etcd", "--log-level", "error", "--unsafe-no-fsync", "--data-dir"])
-            .arg(dir.path().join("etcd"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let me = Self { ns, pods, dir, etcd, felix: None, environment, backend_by_datastore: false };
-        me.eventually("etcd answers", || me.exec("etcdctl endpoint health").0);
-        me.put("tiers/default", r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"order":1000000,"defaultAction":"Deny"}}"#);
-        me.put("nodes/n1", r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"172.31.0.1/24"}}}"#);
-        me.put("profiles/open", r#"{"kind":"Profile","apiVersion":"projectcalico.org/v3","metadata":{"name":"open"},"spec":{"ingress":[{"action":"Allow"}],"egress":[{"action":"Allow"}]}}"#);
-        for name in ["a", "b", "c"] {
-            me.pod(name);
-        }
-        me
-    }
-
-    fn pod(&self, name: &str) {
-        let addr = name.as_bytes()[0] - b'a' + 2;
-        self.put(&format!("workloadendpoints/default/n1-k8s-{name}-eth0"), &format!(
-            r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
-        ));
-    }
-
-    /// One of [`BACKENDS`].
-    fn backend(&self, settings: &str) {
-        self.put("felixconfigurations/default", &format!(
-            r#"{{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"default"}},"spec":{{{settings}}}}}"#
-        ));
-    }
-
-    /// A policy on a pod's ingress with these rules, as JSON.
-    fn policy(&self, name: &str, rules: &str) {
-        self.put(&format!("networkpolicies/default/{name}"), &format!(
-            r#"{{"kind":"NetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}","namespace":"default"}},"spec":{{"tier":"default","selector":"app == \"{name}\"","types":["Ingress"],"ingress":[{rules}]}}}}"#
-        ));
-    }
-
-    fn exec(&self, command: &str) -> (bool, String) {
-        let out = Command::new("ip")
-            .args(["netns", "exec", &self.ns, "sh", "-c", command])
-            .env("ETCDCTL_API", "3")
-            .output()
-            .unwrap();
-        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
-    }
-
-    fn put(&self, key: &str, json: &str) {
-        let (ok, text) = self.exec(&format!("etcdctl put {BASE}/{key} '{json}'"));
-        assert!(ok, "{text}");
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log"));
-        let mode = (!self.backend_by_datastore).then_some(("FELIX_NFTABLESMODE", "Enabled"));
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.ns, env!("CARGO_BIN_EXE_calico-felix")])
-            .env("FELIX_FELIXHOSTNAME", "n1")
-            .envs(mode)
-            .env("FELIX_HEALTHENABLED", "true")
-            .env("FELIX_ENDPOINTSTATUSPATHPREFIX", self.dir.path())
-            .env("ETCD_ENDPOINTS", "http://127.0.0.1:2379")
-            .env("DATASTORE_TYPE", "etcdv3")
-            .env("CALICO_FELIX_SOCKET", self.dir.path().join("felix.sock"))
-            .envs(self.environment.iter().cloned())
-            .stderr(log.unwrap())
-            .spawn();
-        self.felix = Some(child.unwrap());
-    }
-
-    fn kill(&mut self, signal: Signal) {
-        let Some(mut child) = self.felix.take() else { return };
-        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
-        child.wait().unwrap();
-    }
-
-    fn http(&self, port: u16, path: &'static str) -> String {
-        self.inside_host(move || {
-            let Ok(mut s) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
-            let _ = s.set_read_timeout(Some(Duration::from_secs(2)));
-            let _ = write!(s, "GET {path} HTTP/1.0\r\n\r\n");
-            let mut text = String::new();
-            let _ = s.read_to_string(&mut text);
-            text
-        })
-    }
-
-    fn ready(&self) -> bool {
-        self.http(9099, "/readiness").contains(" 200 ")
-    }
-
-    fn inside_host<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
-        inside(&self.ns, f).join().unwrap()
-    }
-
-    #[track_caller]
-    fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let until = Instant::now() + Duration::from_secs(40);
-        while !holds() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < until, "never: {what}\n{log}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        for child in self.felix.iter_mut().chain([&mut self.etcd]) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for ns in self.pods.iter().chain([&self.ns]) {
-            let _ = Command::new("ip").args(["netns", "del", ns]).status();
-        }
-    }
-}
-
-fn inside<T: Send + 'static>(ns: &str, f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
-    let file = std::fs::File::open(format!("/var/run/netns/{ns}")).unwrap();
-    std::thread::spawn(move || {
-        setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
-        f()
-    })
-}
 
 fn addr(name: &str, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 65, 0, name.as_bytes()[0] - b'a' + 2)), port)
@@ -248,13 +65,16 @@ struct Talk(TcpStream);
 
 impl Talk {
     fn begin(ns: &str, to: SocketAddr) -> Self {
-        let s = inside(ns, move || TcpStream::connect_timeout(&to, Duration::from_secs(3)).unwrap());
-        let s = s.join().unwrap();
-        s.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-        Self(s)
+        let s = inside(ns, move || TcpStream::connect_timeout(&to, WAIT).unwrap());
+        Self(s.join().unwrap())
     }
 
     fn goes_on(&mut self) -> bool {
+        self.echoes(WAIT)
+    }
+
+    fn echoes(&mut self, within: Duration) -> bool {
+        self.0.set_read_timeout(Some(within)).unwrap();
         let mut byte = [7];
         self.0.write_all(&byte).is_ok() && self.0.read_exact(&mut byte).is_ok()
     }
@@ -268,11 +88,14 @@ fn status_and_counters_tell_what_holds() {
     if !ready() {
         return;
     }
-    let mut w = World::new(&[
-        ("FELIX_ENDPOINTREPORTINGENABLED", "true"),
-        ("FELIX_PROMETHEUSMETRICSENABLED", "true"),
-        ("FELIX_REPORTINGINTERVALSECS", "1"),
-    ]);
+    let mut w = World::new(
+        &PODS,
+        &[
+            ("FELIX_ENDPOINTREPORTINGENABLED", "true"),
+            ("FELIX_PROMETHEUSMETRICSENABLED", "true"),
+            ("FELIX_REPORTINGINTERVALSECS", "1"),
+        ],
+    );
     w.policy("b", r#"{"action":"Allow","protocol":"TCP","destination":{"ports":[8080]}}"#);
     w.start();
     w.eventually("ready", || w.ready());
@@ -321,7 +144,7 @@ fn an_established_flow_is_cut_by_a_new_policy_only_where_that_is_configured() {
         return;
     }
     for (setting, cut) in [("Enabled", true), ("Disabled", false)] {
-        let mut w = World::new(&[("FELIX_ESTABLISHEDFLOWENFORCEMENT", setting)]);
+        let mut w = World::new(&PODS, &[("FELIX_ESTABLISHEDFLOWENFORCEMENT", setting)]);
         w.start();
         w.eventually("ready", || w.ready());
         let stop = Arc::new(AtomicBool::new(false));
@@ -332,7 +155,7 @@ fn an_established_flow_is_cut_by_a_new_policy_only_where_that_is_configured() {
         w.policy("c", ALLOW);
         w.policy("b", DENY);
         if cut {
-            w.eventually("the flow is cut", || !denied.goes_on());
+            w.eventually("the flow is cut", || !denied.echoes(Duration::from_secs(1)));
         } else {
             std::thread::sleep(Duration::from_secs(2));
             assert!(denied.goes_on(), "it goes on, as with upstream");
@@ -343,10 +166,11 @@ fn an_established_flow_is_cut_by_a_new_policy_only_where_that_is_configured() {
     }
 }
 
-/// Sends a datagram a millisecond from a port of its own each, so each is a new flow; counts what comes back.
+/// Sends a datagram a millisecond from a port of its own each, so each is a new flow; counts what comes back in time.
 fn prober(
     ns: &str,
     to: SocketAddr,
+    wait: Duration,
     stop: &Arc<AtomicBool>,
     sent: &Arc<AtomicU32>,
     answered: &Arc<AtomicU32>,
@@ -368,7 +192,7 @@ fn prober(
             open.retain(|(at, s)| {
                 let answer = s.recv_from(&mut buf).is_ok();
                 answered.fetch_add(u32::from(answer), Ordering::Relaxed);
-                !answer && at.elapsed() < Duration::from_secs(3)
+                !answer && at.elapsed() < wait
             });
             if ended && open.is_empty() {
                 return;
@@ -384,7 +208,7 @@ fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_fe
         return;
     }
     let rounds: u32 = std::env::var("CALICO_WINDOW_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(60);
-    let mut w = World::new(&[]);
+    let mut w = World::new(&PODS, &[]);
     w.backend_by_datastore = true;
     w.backend(BACKENDS[0]);
     w.policy("b", ALLOW);
@@ -397,8 +221,9 @@ fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_fe
     let counters: [Arc<AtomicU32>; 4] = std::array::from_fn(|_| Arc::default());
     let [sent, answered, tried, leaked] = &counters;
     let probers = [
-        prober(&w.pods[0], addr("b", PORT), &probing, sent, answered),
-        prober(&w.pods[0], addr("c", PORT), &probing, tried, leaked),
+        prober(&w.pods[0], addr("b", PORT), WAIT, &probing, sent, answered),
+        // Nearly all of these wait for nothing: each costs a socket meanwhile.
+        prober(&w.pods[0], addr("c", PORT), Duration::from_secs(3), &probing, tried, leaked),
     ];
     let mut seed = std::process::id();
     let mut random = move |n: u32| {

@@ -29,6 +29,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::route::{self, Event, NETLINK_ROUTE};
 use crate::managers::{Managers, Outputs};
 use crate::status::{self, StatusTracker};
+use crate::tally::TALLY;
 
 /// Shortest time between two read-backs that others' changes call for.
 const DRIFT_PAUSE: Duration = Duration::from_secs(1);
@@ -138,7 +139,9 @@ impl Dataplane {
             dirty_interfaces: BTreeSet::new(),
             route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
                 .map_err(watch("interfaces"))?,
-            requests: Netlink::open(NETLINK_ROUTE).map_err(watch("interfaces"))?,
+            requests: Netlink::open(NETLINK_ROUTE)
+                .and_then(|s| s.with_timeout(config.netlink_timeout))
+                .map_err(watch("interfaces"))?,
             in_sync: false,
             host_settings: false,
             read_interfaces: true,
@@ -156,7 +159,7 @@ impl Dataplane {
     pub fn on_message(&mut self, message: &Message) {
         match message {
             Message::InSync => self.in_sync = true,
-            Message::WorkloadEndpointUpdate(_, e) => {
+            Message::WorkloadEndpointUpdate(key, e) if !self.managers.tells_of_policies_alone(key, e) => {
                 self.dirty_interfaces.insert(e.interface_name.as_str().into());
             }
             _ => {}
@@ -196,13 +199,26 @@ impl Dataplane {
         let (mut changed, mut drift) = (Vec::new(), false);
         let own = self.routes.port();
         let (interfaces, config) = (&mut self.interfaces, &self.config);
+        let (mut links, mut addresses) = (0, 0);
         let lost = self.route_monitor.drain(|m| match route::event(&m) {
             Some(Event::Route(r, _)) if m.port != own => {
                 drift |= interfaces.by_index(r.index).is_some_and(|i| config.is_workload_interface(&i.name));
             }
             Some(Event::Route(..)) | None => {}
-            Some(event) => changed.extend(interfaces.on_event(&event)),
+            Some(event) => {
+                *(if matches!(event, Event::Link(..) | Event::LinkGone(..)) {
+                    &mut links
+                } else {
+                    &mut addresses
+                }) += 1;
+                changed.extend(interfaces.on_event(&event));
+            }
         });
+        for (events, sum) in [(links, &TALLY.interface_events), (addresses, &TALLY.address_events)] {
+            if events > 0 {
+                sum.add(events);
+            }
+        }
         if lost.is_err() {
             self.read_interfaces = true;
             drift = true;

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use felix_message::PortRange;
 use ipnet::IpNet;
+use regex::Regex;
+
+use crate::rule::RateLimit;
 
 /// Bits of the packet mark, each one bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +125,34 @@ pub enum ServiceLoopPrevention {
     Disabled,
 }
 
+/// Names of interfaces that are ignored.
+#[derive(Clone, Debug)]
+pub enum Exclude {
+    Name(String),
+    Pattern(Regex),
+}
+
+impl Exclude {
+    /// True where the name is one of them.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::Name(n) => n == name,
+            Self::Pattern(p) => p.is_match(name),
+        }
+    }
+}
+
+impl PartialEq for Exclude {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(a), Self::Name(b)) => a == b,
+            (Self::Pattern(a), Self::Pattern(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
 /// The dataplane's configuration. Field names follow upstream's parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -133,6 +164,8 @@ pub struct Config {
     pub ipv6: bool,
     /// Prefixes of workload interfaces' names.
     pub interface_prefixes: Vec<String>,
+    /// The host's interfaces whose addresses are not taken for the host's (kube-proxy's for services).
+    pub interface_exclude: Vec<Exclude>,
     pub marks: Marks,
     pub filter_allow_action: AllowAction,
     pub mangle_allow_action: AllowAction,
@@ -142,6 +175,8 @@ pub struct Config {
     pub failsafe_outbound: Vec<FailsafePort>,
     pub disable_conntrack_invalid_check: bool,
     pub log_prefix: String,
+    /// How often a Log rule writes at most.
+    pub log_limit: Option<RateLimit>,
     pub allow_vxlan_from_workloads: bool,
     pub allow_ipip_from_workloads: bool,
     pub vxlan_port: u16,
@@ -177,6 +212,8 @@ pub struct Config {
     pub ip_sets_refresh: Duration,
     /// How soon xtables' tables are read back after they were written: others may not take the lock. Zero: not.
     pub post_write_check: Duration,
+    /// Longest wait for the kernel's answer over netlink; zero: without end.
+    pub netlink_timeout: Duration,
     pub routes_refresh: Duration,
     pub interface_refresh: Duration,
 }
@@ -195,6 +232,7 @@ impl Default for Config {
             ip_set_max: 1 << 20,
             ipv6: true,
             interface_prefixes: vec!["cali".to_owned()],
+            interface_exclude: vec![Exclude::Name("kube-ipvs0".to_owned())],
             marks: Marks::default(),
             filter_allow_action: AllowAction::default(),
             mangle_allow_action: AllowAction::default(),
@@ -204,6 +242,7 @@ impl Default for Config {
             failsafe_outbound: with([(17, 53), (17, 67)]),
             disable_conntrack_invalid_check: false,
             log_prefix: "calico-packet".to_owned(),
+            log_limit: None,
             allow_vxlan_from_workloads: false,
             allow_ipip_from_workloads: false,
             vxlan_port: 4789,
@@ -227,6 +266,7 @@ impl Default for Config {
             tables_refresh: Duration::from_secs(180),
             ip_sets_refresh: Duration::from_secs(90),
             post_write_check: Duration::from_secs(5),
+            netlink_timeout: Duration::from_secs(10),
             routes_refresh: Duration::from_secs(90),
             interface_refresh: Duration::from_secs(90),
         }
@@ -238,6 +278,12 @@ impl Config {
     #[must_use]
     pub fn is_workload_interface(&self, name: &str) -> bool {
         self.interface_prefixes.iter().any(|p| name.starts_with(p.as_str()))
+    }
+
+    /// True for names of the host's own interfaces, those left out that are to be ignored.
+    #[must_use]
+    pub fn is_host_interface(&self, name: &str) -> bool {
+        !self.is_workload_interface(name) && !self.interface_exclude.iter().any(|e| e.holds(name))
     }
 
     /// The families that are programmed.

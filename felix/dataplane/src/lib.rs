@@ -9,7 +9,7 @@
 //! - [`driver`]: desired state to kernel changes.
 //! - [`kernel`]: the only syscalls.
 //! - [`conntrack`]: removes connections that must not go on; [`counters`]: how often rules matched.
-//! - [`status`]: which endpoints are up.
+//! - [`status`]: which endpoints are up; [`tally`]: how often the kernel was asked.
 //! - [`apply`]: the cycle; [`worker`]: the thread that runs it.
 
 pub mod apply;
@@ -23,6 +23,7 @@ pub mod managers;
 pub mod render;
 pub mod rule;
 pub mod status;
+pub mod tally;
 pub mod worker;
 
 pub use apply::Dataplane;

@@ -63,6 +63,17 @@ impl Table {
     /// All of them, in the order in which a packet meets them.
     pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
 
+    /// Position in [`Self::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Raw => 0,
+            Self::Mangle => 1,
+            Self::Nat => 2,
+            Self::Filter => 3,
+        }
+    }
+
     /// The name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -126,7 +137,9 @@ pub struct Chain {
 impl Chain {
     /// A chain that others jump to.
     #[must_use]
-    pub fn new(rules: Vec<Rule>) -> Self {
+    pub fn new(mut rules: Vec<Rule>) -> Self {
+        // Chains are kept as long as they stand.
+        rules.shrink_to_fit();
         Self { hook: None, rules }
     }
 }
@@ -147,7 +160,8 @@ impl Rule {
 
     /// A rule with conditions.
     #[must_use]
-    pub fn when(matches: Vec<Match>, action: Action) -> Self {
+    pub fn when(mut matches: Vec<Match>, action: Action) -> Self {
+        matches.shrink_to_fit();
         Self { matches, action }
     }
 }
@@ -166,6 +180,50 @@ pub enum SetName {
     Calculated(IpSetId),
     /// One of the dataplane's own: `all-hosts-net`, `this-host`, `network-ip-pools`, `masq-ipam-pools`.
     Own(&'static str),
+}
+
+/// How often at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    pub packets: u32,
+    pub unit: TimeUnit,
+    pub burst: u32,
+}
+
+/// What a rate is counted over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimeUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+impl TimeUnit {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Second, Self::Minute, Self::Hour, Self::Day];
+
+    /// As nftables and iptables have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn secs(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+            Self::Day => 86400,
+        }
+    }
 }
 
 /// A condition. `not` negates it.
@@ -232,6 +290,8 @@ pub enum Match {
     Local {
         end: End,
     },
+    /// No more than so many packets in a time, after a first burst. The last condition of a rule: asking uses it up.
+    Limit(RateLimit),
     /// No route leads back to the source over the interface that the packet came in on (mark included).
     ReversePathFails,
 }

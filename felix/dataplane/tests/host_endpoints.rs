@@ -346,9 +346,16 @@ fn an_endpoint_of_all_interfaces_covers_those_without_their_own() {
         assert_eq!(w.out_of_host(side), Passed::from(["udp"]));
     }
     assert_eq!(w.to_pod(), all(), "pods have policies of their own");
-    assert!(tcp(&w.host, "127.0.0.1".parse().unwrap(), PORT), "the host talks to itself");
+    let own = || tcp(&w.host, "127.0.0.1".parse().unwrap(), PORT);
+    assert!(!own(), "the loopback is an interface like the others");
     assert!(ping(&w.host, w.pod.v4) && tcp(&w.host, w.pod.v6, PORT), "the host reaches its pods");
-    w.apply(vec![endpoint("eth2", |e| e.tiers = tiers(&["none"], &["none"]))]);
+    let open = |e: &mut HostEndpoint| e.profiles = vec!["open".to_owned()];
+    w.apply(vec![
+        profile("open", vec![allow()], vec![allow()]),
+        endpoint("lo", open),
+        endpoint("eth2", |e| e.tiers = tiers(&["none"], &["none"])),
+    ]);
+    assert!(own(), "one of its own opens it");
     assert_eq!(w.in_to_host(&w.a), Passed::from(["tcp"]));
     assert_eq!([w.in_to_host(&w.b), w.out_of_host(&w.b)], [Passed::new(), Passed::new()]);
     // Forwarding and the other hooks know it too.

@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
 use felix_dataplane::config::{Backend, ChainInsertMode, DenyAction};
+use felix_dataplane::driver::iptables::read;
+use felix_dataplane::driver::iptables::save::{self, Saved};
+use felix_dataplane::kernel::netlink::Netlink;
+use felix_dataplane::kernel::nft::NETLINK_NETFILTER;
+use felix_dataplane::rule::Family;
 use felix_message::{
     Action, IpSetDelta, IpSetId, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule,
 };
@@ -82,6 +87,72 @@ fn others_rules_stay_where_they_are() {
         let listing = w.host.must(&format!("iptables-{variant}-save -t filter"));
         assert!(listing.contains(":FORWARD DROP") && listing.contains("-A other -j RETURN"), "{listing}");
     }
+}
+
+/// The same without words, which the kernel does not have.
+fn without_words(mut saved: Saved) -> Saved {
+    for table in saved.values_mut() {
+        // The program shows those that could be there too.
+        table.kernel.retain(|_, k| k.rules > 0);
+        table.kernel.values_mut().flat_map(|k| &mut k.own).for_each(|o| o.text = None);
+    }
+    saved.retain(|_, t| !t.chains.is_empty() || !t.kernel.is_empty());
+    saved
+}
+
+#[test]
+fn what_the_kernel_tells_is_what_the_program_prints() {
+    if !ready() {
+        return;
+    }
+    let w = World::new();
+    let felix = Felix::start(&w.host, config(Backend::IptablesNft));
+    felix.apply(w.state(vec![allow(), deny()]));
+    felix.stop();
+    // Others' rules before, between and behind ours; a rule of an old version; one in a chain of ours; two comments.
+    w.host.must(
+        "iptables-nft -I FORWARD -i lo -j ACCEPT && iptables-nft -A FORWARD -m comment --comment mine -j ACCEPT && \
+         iptables-nft -I INPUT 2 -j cali-INPUT && iptables-nft -A INPUT -g cali-INPUT && \
+         iptables-nft -A cali-INPUT -j DROP && ip6tables-nft -N other && ip6tables-nft -A other -j RETURN && \
+         iptables-nft -A OUTPUT -m comment --comment more -m comment --comment cali:0123456789abcdef -j ACCEPT && \
+         iptables-nft -t nat -A POSTROUTING -m comment --comment cali:0123456789abcdef -o lo -j MASQUERADE",
+    );
+    for (family, program) in [(Family::V4, "iptables-nft-save"), (Family::V6, "ip6tables-nft-save")] {
+        let printed = save::parse(&w.host.must(program));
+        let told = w.host.inside(move || {
+            let mut socket = Netlink::open(NETLINK_NETFILTER).unwrap();
+            read::tables(&mut socket, family).unwrap()
+        });
+        let told = told.join().unwrap();
+        let chains: usize = told.values().map(|t| t.chains.len()).sum();
+        assert!(chains > 20, "{chains} chains of ours");
+        let (told, printed) = (without_words(told), without_words(printed));
+        for table in told.keys().chain(printed.keys()) {
+            assert_eq!(told.get(table), printed.get(table), "{family:?} {table:?}");
+        }
+    }
+}
+
+#[test]
+fn rules_that_are_not_as_wanted_go_whatever_their_words() {
+    if !ready() {
+        return;
+    }
+    let w = World::new();
+    let felix = Felix::start(&w.host, config(Backend::IptablesNft));
+    felix.apply(w.state(vec![allow()]));
+    let wanted = w.forward("nft");
+    felix.stop();
+    // An old version's; one with a tag that is not wanted; ours with its tag kept and its condition changed.
+    w.host.must(
+        "iptables-nft -I FORWARD -j cali-FORWARD && \
+         iptables-nft -A FORWARD -m comment --comment cali:0123456789abcdef -i lo -j ACCEPT",
+    );
+    let ours = wanted[0].split("--comment ").nth(1).unwrap().split(' ').next().unwrap();
+    w.host.must(&format!("iptables-nft -A FORWARD -i lo -m comment --comment {ours} -j cali-FORWARD"));
+    let felix = Felix::start(&w.host, config(Backend::IptablesNft));
+    felix.apply_in_the_end(w.state(vec![allow()]));
+    assert_eq!(w.forward("nft"), wanted);
 }
 
 #[test]

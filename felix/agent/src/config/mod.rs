@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use felix_dataplane::config::{
     AllowAction, Backend, ChainInsertMode, Config as DataplaneConfig, DenyAction, EndpointToHostAction,
-    Marks, ServiceLoopPrevention,
+    Exclude, Marks, ServiceLoopPrevention,
 };
 use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
+use felix_dataplane::rule::{RateLimit, TimeUnit};
+use regex::Regex;
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
 use value::Value;
@@ -127,6 +129,36 @@ fn reports(r: &Resolved, hostname: &str) -> Reports {
     }
 }
 
+/// `InterfaceExclude`: names, or patterns between slashes, parted by commas.
+fn excluded(list: &str) -> Vec<Exclude> {
+    let one = |word: &str| {
+        let pattern = word.strip_prefix('/').and_then(|w| w.strip_suffix('/'));
+        match pattern.map(Regex::new) {
+            None => Some(Exclude::Name(word.to_owned())),
+            Some(Ok(pattern)) => Some(Exclude::Pattern(pattern)),
+            Some(Err(e)) => {
+                tracing::warn!(word, error = %e, "InterfaceExclude: a pattern that cannot be read is left out");
+                None
+            }
+        }
+    };
+    list.split(',').map(str::trim).filter(|w| !w.is_empty()).filter_map(one).collect()
+}
+
+/// `LogActionRateLimit`, as `5/minute`, with its burst; without the first there is none.
+fn log_limit(rate: &str, burst: u32) -> Option<RateLimit> {
+    /// What the programs take for zero.
+    const DEFAULT_BURST: u32 = 5;
+    /// The most that iptables takes.
+    const MOST: u32 = 10_000;
+    let (packets, unit) = rate.split_once('/')?;
+    Some(RateLimit {
+        packets: packets.parse().ok()?,
+        unit: TimeUnit::ALL.into_iter().find(|u| u.name() == unit)?,
+        burst: if burst == 0 { DEFAULT_BURST } else { burst.min(MOST) },
+    })
+}
+
 /// `NFTablesMode` and `IptablesBackend`.
 #[must_use]
 pub fn backend_modes(r: &Resolved) -> (NftablesMode, IptablesMode) {
@@ -168,6 +200,7 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
     }
     c.ipv6 = r.bool("Ipv6Support").unwrap_or(true);
     c.interface_prefixes = r.text("InterfacePrefix").split(',').map(str::to_owned).collect();
+    c.interface_exclude = excluded(r.text("InterfaceExclude"));
     c.filter_allow_action = allow(of("NftablesFilterAllowAction", "IptablesFilterAllowAction"));
     c.mangle_allow_action = allow(of("NftablesMangleAllowAction", "IptablesMangleAllowAction"));
     c.filter_deny_action = match r.text(of("NftablesFilterDenyAction", "IptablesFilterDenyAction")) {
@@ -187,6 +220,8 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
     c.floating_ips = r.text("FloatingIPs") == "Enabled";
     c.disable_conntrack_invalid_check = r.bool("DisableConntrackInvalidCheck") == Some(true);
     r.text("LogPrefix").clone_into(&mut c.log_prefix);
+    let burst = r.int("LogActionRateLimitBurst").unwrap_or(u32::MAX);
+    c.log_limit = log_limit(r.text("LogActionRateLimit"), burst);
     c.allow_vxlan_from_workloads = r.bool("AllowVXLANPacketsFromWorkloads") == Some(true);
     c.allow_ipip_from_workloads = r.bool("AllowIPIPPacketsFromWorkloads") == Some(true);
     c.vxlan_port = r.int("VXLANPort").unwrap_or(4789);
@@ -226,6 +261,7 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
         "append" => ChainInsertMode::Append,
         _ => ChainInsertMode::Insert,
     };
+    c.netlink_timeout = r.duration("NetlinkTimeoutSecs");
     c.routes_refresh = r.duration("RouteRefreshInterval");
     c.interface_refresh = r.duration("InterfaceRefreshInterval");
     c
@@ -263,6 +299,29 @@ mod tests {
         assert_eq!(config.dataplane.marks.accept, 0x100_0000);
         assert_eq!(config.typha_addresses, ["10.0.0.1:5473"]);
         assert_eq!(config.health, Some(Listen { host: "localhost".into(), port: 9099 }));
+    }
+
+    #[test]
+    fn interfaces_are_left_out_by_name_and_by_pattern() {
+        let list = excluded("kube-ipvs0, /^veth[0-9]+$/,/(/");
+        assert_eq!(list.len(), 2, "a bad pattern is left out");
+        let out = |name: &str| list.iter().any(|e| e.holds(name));
+        assert!(out("kube-ipvs0") && out("veth12") && !out("veth") && !out("eth0"));
+    }
+
+    #[test]
+    fn a_limit_of_log_lines_is_read_as_upstream_reads_it() {
+        let limit = |packets, unit, burst| Some(RateLimit { packets, unit, burst });
+        assert_eq!(log_limit("5/minute", 7), limit(5, TimeUnit::Minute, 7));
+        assert_eq!(log_limit("9999/day", 0), limit(9999, TimeUnit::Day, 5));
+        assert_eq!(log_limit("1/second", u32::MAX), limit(1, TimeUnit::Second, 10_000));
+        assert_eq!(log_limit("", 5), None);
+        let mut raw = Raw::default();
+        let set = [("FELIX_LOGACTIONRATELIMIT", "3/hour"), ("FELIX_NETLINKTIMEOUTSECS", "7")];
+        raw.set_environment(set.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let c = Config::from_resolved(&raw.resolve().unwrap(), "n", Backend::default()).dataplane;
+        assert_eq!(c.log_limit, limit(3, TimeUnit::Hour, 5));
+        assert_eq!(c.netlink_timeout, Duration::from_secs(7));
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub fn remove_others(config: &Arc<Config>) -> Result<bool, TableError> {
     }
     // Both kinds of iptables share their sets.
     if variant(config.backend).is_none() {
-        let sets = Sets::new().map_err(|e| TableError(format!("cannot look for IP sets: {e}")))?;
+        let sets = Sets::new(config.netlink_timeout)
+            .map_err(|e| TableError(format!("cannot look for IP sets: {e}")))?;
         all &= { sets }.remove_all()?;
     }
     Ok(all)

@@ -17,6 +17,7 @@ use crate::interfaces::Interfaces;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::route::{self, DeviceRoute, NETLINK_ROUTE, PROTOCOL_KERNEL};
 use crate::rule::Family;
+use crate::tally::TALLY;
 
 /// How long a route that nobody asked for may stay on an interface that has just come up.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ impl RouteDriver {
     /// # Errors
     /// As the kernel says.
     pub fn new(config: Arc<Config>) -> io::Result<Self> {
-        let socket = Netlink::open(NETLINK_ROUTE)?;
+        let socket = Netlink::open(NETLINK_ROUTE)?.with_timeout(config.netlink_timeout)?;
         Ok(Self { socket, config, seen: HashMap::new(), resync: true })
     }
 
@@ -134,8 +135,14 @@ impl RouteDriver {
             self.seen.entry(i.index).or_insert(now);
         }
         let new = self.seen.len() > before;
+        let (all, begin) = (self.resync, Instant::now());
         let mut result =
-            if self.resync { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
+            if all { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
+        if all {
+            TALLY.route_resyncs.since(begin);
+        } else if !desired.dirty.is_empty() {
+            TALLY.route_changes.since(begin);
+        }
         if let (true, Ok(outcome)) = (new, &mut result) {
             // What stands on a new interface and has no endpoint by then, goes.
             outcome.recheck = Some(outcome.recheck.unwrap_or(GRACE));

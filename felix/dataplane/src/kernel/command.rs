@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::tally::TALLY;
+
 /// Most bytes that a program may print.
 pub const MOST_OUTPUT: u64 = 512 << 20;
 /// Where programs of this kind are, though the service's own search path may not say so.
@@ -42,6 +44,7 @@ pub struct Running {
     program: String,
     child: Child,
     limit: Duration,
+    begin: Instant,
     until: Instant,
     printed: Receiver<(bool, io::Result<Vec<u8>>)>,
 }
@@ -71,6 +74,7 @@ pub fn start(
     input: impl Into<Arc<Vec<u8>>>,
     limit: Duration,
 ) -> Result<Running, CommandError> {
+    let begin = Instant::now();
     let mut child = Command::new(program)
         .args(args)
         .env("PATH", search_path())
@@ -97,7 +101,7 @@ pub fn start(
     if let Some(err) = child.stderr.take() {
         read_all(err, false, sender);
     }
-    Ok(Running { program: program.to_owned(), child, limit, until: Instant::now() + limit, printed })
+    Ok(Running { program: program.to_owned(), child, limit, begin, until: begin + limit, printed })
 }
 
 fn read_all(from: impl Read + Send + 'static, is_stdout: bool, done: Sender<(bool, io::Result<Vec<u8>>)>) {
@@ -113,7 +117,14 @@ impl Running {
     ///
     /// # Errors
     /// It failed, or took too long and was killed.
-    pub fn finish(mut self) -> Result<Vec<u8>, CommandError> {
+    pub fn finish(self) -> Result<Vec<u8>, CommandError> {
+        let begin = self.begin;
+        let result = self.end();
+        TALLY.programs.since(begin);
+        result
+    }
+
+    fn end(mut self) -> Result<Vec<u8>, CommandError> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         for _ in 0..2 {
             let left = self.until.saturating_duration_since(Instant::now());

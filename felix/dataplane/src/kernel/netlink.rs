@@ -6,9 +6,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::attr::{Message, Messages};
 
@@ -65,6 +67,16 @@ impl Netlink {
         let _ = setsockopt(&socket.as_fd(), sockopt::SndBufForce, &SEND_BUFFER);
         let _ = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
         Ok(Self { socket, port, seq: 0, buf: vec![0; 128 << 10] })
+    }
+
+    /// With a longest wait for an answer (zero: without). Another one is asked for by trying again.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn with_timeout(self, longest: Duration) -> io::Result<Self> {
+        let time = TimeVal::microseconds(i64::try_from(longest.as_micros()).unwrap_or(i64::MAX));
+        setsockopt(&self.socket.as_fd(), sockopt::ReceiveTimeout, &time)?;
+        Ok(self)
     }
 
     /// Opens a socket that receives a multicast group's notifications and never blocks.
@@ -270,4 +282,24 @@ fn refusal(m: &Message<'_>) -> Refusal {
         }
     }
     Refusal { seq: m.seq, errno, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::attr::Builder;
+
+    #[test]
+    fn an_answer_that_does_not_come_is_not_waited_for_without_end() {
+        const NOOP: u16 = 1;
+        const ROUTE: i32 = 0;
+        let mut socket = Netlink::open(ROUTE).unwrap().with_timeout(Duration::from_millis(50)).unwrap();
+        let seq = socket.next_seq();
+        let mut b = Builder::default();
+        // Without a wish for an acknowledgement the kernel says nothing to it.
+        b.begin_message(NOOP, flags::REQUEST, seq);
+        b.end_message();
+        let error = socket.request(&b.into_bytes(), seq).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 }

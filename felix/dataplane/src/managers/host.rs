@@ -41,7 +41,7 @@ impl Manager for HostManager {
     fn on_interfaces(&mut self, interfaces: &Interfaces) {
         let own: BTreeSet<IpAddr> = interfaces
             .all()
-            .filter(|i| !self.config.is_workload_interface(&i.name))
+            .filter(|i| self.config.is_host_interface(&i.name))
             .flat_map(|i| i.addresses.iter().copied())
             .collect();
         self.dirty |= own != self.own;

@@ -1,8 +1,9 @@
 //! Host endpoints: which one applies to which interface, and their chains and dispatch.
 //!
-//! Always holds: an endpoint that names the interface wins over one that is found by address, that over `*`; of several
-//! the smallest name. Workload interfaces never have a host endpoint of their own; one for `*` stands for every
-//! interface there is, so that what arrives from or is sent on to workloads passes its policies for that too.
+//! Always holds: of the endpoints that name an interface or are found by its address the one with the smallest name
+//! applies, before any for `*`; as upstream chooses. Workload interfaces never have a host endpoint of their own; one for
+//! `*` stands for every interface there is, the loopback included, so that what arrives from or is sent on to workloads
+//! passes its policies for that too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,11 +71,9 @@ impl HostEndpointManager {
     }
 
     fn find(&self, interface: &str, addresses: &BTreeSet<std::net::IpAddr>) -> Option<&Arc<HostEndpoint>> {
-        let all = || self.endpoints.values();
-        all().find(|e| e.interface_name == interface).or_else(|| {
-            all().find(|e| {
-                e.interface_name.is_empty() && e.expected_addrs.iter().any(|a| addresses.contains(a))
-            })
+        self.endpoints.values().find(|e| match &*e.interface_name {
+            "" => e.expected_addrs.iter().any(|a| addresses.contains(a)),
+            name => name == interface,
         })
     }
 }
@@ -94,7 +93,7 @@ impl Manager for HostEndpointManager {
     fn on_interfaces(&mut self, interfaces: &Interfaces) {
         let now: BTreeMap<_, _> = interfaces
             .all()
-            .filter(|i| !self.config.is_workload_interface(&i.name) && &*i.name != "lo")
+            .filter(|i| self.config.is_host_interface(&i.name))
             .map(|i| (i.name.clone(), i.addresses.clone()))
             .collect();
         if now != self.interfaces {
@@ -161,7 +160,6 @@ fn dispatch(named: &[Arc<str>], any: bool, config: &Config, d: &Dispatch) -> Vec
     if any {
         let workloads = config.interface_prefixes.iter().filter(|_| !d.workloads);
         out.extend(workloads.map(|p| Rule::when(vec![on(format!("{p}+").into())], Action::Return)));
-        out.push(Rule::when(vec![on("lo".into())], Action::Return));
         out.push(Rule::always(goto(names::ANY_INTERFACE)));
     }
     out

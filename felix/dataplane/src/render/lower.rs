@@ -86,6 +86,11 @@ fn is_negated(m: &Match) -> bool {
 }
 
 fn spread(rule: &Rule, out: &mut Vec<Rule>) {
+    // Each of several would have the limit for itself.
+    if rule.matches.iter().any(|m| matches!(m, Match::Limit(_))) {
+        out.push(rule.clone());
+        return;
+    }
     let mut rules =
         vec![Rule { matches: Vec::with_capacity(rule.matches.len()), action: rule.action.clone() }];
     for m in &rule.matches {

@@ -65,6 +65,8 @@ fn append(action: RuleAction, matches: Vec<Match>, config: &Config, log_prefix: 
         RuleAction::Pass => set(matches, marks.pass, Action::Return),
         RuleAction::Deny => set(matches, marks.drop, deny(config)),
         RuleAction::Log => {
+            let mut matches = matches;
+            matches.extend(config.log_limit.map(Match::Limit));
             out.push(Rule::when(matches, Action::Log { prefix: log_prefix.to_owned() }));
         }
     }

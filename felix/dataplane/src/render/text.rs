@@ -90,6 +90,9 @@ fn condition(out: &mut String, m: &Match, family: Family, protocol: Option<u8>) 
             }
         }
         Match::Local { end } => write!(out, "fib {} type local", addr(*end)),
+        Match::Limit(l) => {
+            write!(out, "limit rate {}/{} burst {} packets", l.packets, l.unit.name(), l.burst)
+        }
         Match::ReversePathFails => write!(out, "fib saddr . mark . iif oif 0"),
     };
 }

@@ -27,9 +27,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use names::chain as chain_name;
 use plan::{Known, Plan, Planner};
 pub use sets::Sets;
-pub use text::{Context, lines};
+pub use text::{Context, acting, lines};
 
 use crate::config::{Backend, Config};
 use crate::driver::desired::{Desired, DesiredTables};
@@ -38,9 +39,10 @@ use crate::kernel::command::{self, CommandError, Running};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::{self, GROUP_NFTABLES, NETLINK_NETFILTER};
 use crate::rule::Family;
+use crate::tally::TALLY;
 
 /// Longest time that one program may take.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for the lock that programs of xtables share, seconds.
 const LOCK_WAIT: &str = "--wait=20";
 /// How soon what could not be removed is tried again.
@@ -122,12 +124,13 @@ impl IptablesDriver {
         let (monitor, socket) = match variant {
             Variant::Nft => {
                 let monitor = Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES]);
-                let socket = Netlink::open(NETLINK_NETFILTER);
+                let socket =
+                    Netlink::open(NETLINK_NETFILTER).and_then(|s| s.with_timeout(config.netlink_timeout));
                 (Some(monitor.map_err(refused)?), Some(socket.map_err(refused)?))
             }
             Variant::Legacy => (None, None),
         };
-        let sets = Sets::new().map_err(refused)?;
+        let sets = Sets::new(config.netlink_timeout).map_err(refused)?;
         Ok(Self {
             variant,
             config,
@@ -153,7 +156,7 @@ impl IptablesDriver {
                         Err(e) if !families.contains(&family) => {
                             tracing::debug!(error = %e, "tables of a family that is off cannot be read");
                         }
-                        Err(e) => return Err(TableError(format!("cannot read back: {e}"))),
+                        Err(e) => return Err(unread(e)),
                     }
                 }
                 Ok(out)
@@ -184,7 +187,7 @@ impl IptablesDriver {
                 Err(e) if !self.enabled(family) => {
                     tracing::debug!(error = %e, "tables of a family that is off cannot be read");
                 }
-                Err(e) => return Err(TableError(format!("cannot read back: {e}"))),
+                Err(e) => return Err(unread(e)),
             }
         }
         Ok(out)
@@ -250,6 +253,9 @@ impl IptablesDriver {
             operations += commands;
             bytes += input.len();
             written[family.index()] = true;
+            for (table, lines) in plan.operations() {
+                TALLY.restore_lines(family, table).add(lines);
+            }
             let input = Arc::new(input.into_bytes());
             let program = self.variant.program(family, "restore");
             let running = command::start(&program, &["--noflush", LOCK_WAIT], input.clone(), LIMIT)?;
@@ -295,6 +301,11 @@ impl IptablesDriver {
         }
         Ok(false)
     }
+}
+
+fn unread(e: impl std::fmt::Display) -> TableError {
+    TALLY.read_errors.add(1);
+    TableError(format!("cannot read back: {e}"))
 }
 
 /// The program's message with the line that it is about.

@@ -274,7 +274,8 @@ impl<'a> Planner<'a> {
         commands.extend(first.iter().rev().map(|l| format!("-I {name} {}", rule_text(l))));
         commands.extend(last.iter().map(|l| format!("-A {name} {}", rule_text(l))));
         let own = lines().zip(&wanted);
-        let own = own.map(|(l, (at, tag))| OwnRule { at: *at, tag: *tag, text: Some(rule_text(l)) }).collect();
+        let own =
+            own.map(|(l, (at, tag))| OwnRule { at: *at, tag: *tag, text: Some(rule_text(l)) }).collect();
         let after = KernelChain { rules: others + wanted.len(), own };
         self.plan.sections.entry(table).or_default().kernel.insert(name.clone(), (commands, after));
     }
@@ -303,34 +304,35 @@ impl Section {
         self.write.is_empty() && self.gone.is_empty() && self.kernel.is_empty()
     }
 
-    fn write(&self, table: Table, out: &mut String) -> usize {
-        let mut operations = 0;
+    /// How many commands it has.
+    fn operations(&self) -> usize {
+        let lines: usize = self.write.values().map(Vec::len).sum();
+        let kernel: usize = self.kernel.values().map(|(lines, _)| lines.len()).sum();
+        self.write.len() + 2 * self.gone.len() + lines + kernel
+    }
+
+    fn write(&self, table: Table, out: &mut String) {
         // Writing into a String cannot fail.
         let _ = writeln!(out, "*{}", table.name());
         // Declared anew is emptied: nothing leads to what goes once all is written.
         for name in self.write.keys().chain(&self.gone) {
             let _ = writeln!(out, ":{name} - [0:0]");
-            operations += 1;
         }
         for (name, lines) in &self.write {
             for (tag, text) in lines {
                 let _ = write!(out, "-A {name} ");
                 push_rule(out, tag, text);
                 out.push('\n');
-                operations += 1;
             }
         }
         for line in self.kernel.values().flat_map(|(lines, _)| lines) {
             out.push_str(line);
             out.push('\n');
-            operations += 1;
         }
         for name in &self.gone {
             let _ = writeln!(out, "-X {name}");
-            operations += 1;
         }
         out.push_str("COMMIT\n");
-        operations
     }
 }
 
@@ -339,13 +341,17 @@ impl Plan {
     #[must_use]
     pub fn input(&self) -> (String, usize) {
         let mut out = String::new();
-        let mut operations = 0;
         for (table, section) in &self.sections {
             if !section.is_empty() {
-                operations += section.write(*table, &mut out);
+                section.write(*table, &mut out);
             }
         }
-        (out, operations)
+        (out, self.operations().map(|(_, n)| n).sum())
+    }
+
+    /// How many commands there are for each table.
+    pub fn operations(&self) -> impl Iterator<Item = (Table, usize)> {
+        self.sections.iter().map(|(table, section)| (*table, section.operations()))
     }
 
     /// The kernel has taken it.
@@ -487,7 +493,7 @@ mod tests {
             restore(&mut fresh, &Planner::new(Family::V4, &config, &begin, &tables).everything().input().0);
             prop_assert_eq!(&kernel, &fresh);
             restore(&mut kernel, &Planner::new(Family::V4, &config, &known, &tables).nothing().input().0);
-            prop_assert_eq!(kernel, foreign(BTreeMap::new()));
+            prop_assert_eq!(&kernel, &foreign(BTreeMap::new()));
         }
     }
 }

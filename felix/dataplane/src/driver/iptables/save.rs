@@ -75,6 +75,36 @@ pub fn parse(output: &str) -> Saved {
     out
 }
 
+/// What a rule counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// `None`: not one of ours.
+    pub tag: Option<Tag>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Reads the output of `iptables-save --counters`: of our chains, by table and name, what each rule counted.
+#[must_use]
+pub fn counters(output: &str) -> HashMap<(Table, &str), Vec<Counter>> {
+    let mut out: HashMap<(Table, &str), Vec<Counter>> = HashMap::new();
+    let mut current = None;
+    for line in output.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            current = table(name.trim());
+        } else if let (Some(table), Some((counted, rule))) =
+            (current, line.strip_prefix('[').and_then(|l| l.split_once("] -A ")))
+            && let Some((chain, rule)) = rule.split_once(' ')
+            && chain.starts_with(CHAIN_PREFIX)
+            && let Some((packets, bytes)) = counted.split_once(':')
+            && let (Ok(packets), Ok(bytes)) = (packets.parse(), bytes.parse())
+        {
+            out.entry((table, chain)).or_default().push(Counter { tag: tag(rule), packets, bytes });
+        }
+    }
+    out
+}
+
 fn take(table: &mut SavedTable, chain: &str, rule: &str) {
     if let Some(tags) = table.chains.get_mut(chain) {
         tags.push(tag(rule));
@@ -122,10 +152,22 @@ mod tests {
         assert_eq!(own, [(0, true), (2, false)]);
     }
 
+    #[test]
+    fn counters_are_read_of_our_chains_in_their_order() {
+        let output = "*filter\n:INPUT ACCEPT [9:900]\n:cali-a - [0:0]\n\
+             [9:900] -A INPUT -j cali-a\n\
+             [3:180] -A cali-a -p tcp -m comment --comment \"cali:0123456789abcdef\" -j ACCEPT\n\
+             [1:60] -A cali-a -j DROP\nCOMMIT\n";
+        let counters = counters(output);
+        let ours = Counter { tag: Some(*b"0123456789abcdef"), packets: 3, bytes: 180 };
+        let other = Counter { tag: None, packets: 1, bytes: 60 };
+        assert_eq!(counters, HashMap::from([((Table::Filter, "cali-a"), vec![ours, other])]));
+    }
+
     proptest! {
         #[test]
-        fn arbitrary_output_never_panics(text in "(\\*filter\n)?(:|-A |\\*)?.*\n.*") {
-            let _ = parse(&text);
+        fn arbitrary_output_never_panics(text in "(\\*filter\n)?(:|-A |\\*|\\[1:2\\] -A )?.*\n.*") {
+            let _ = (parse(&text), counters(&text));
         }
     }
 }

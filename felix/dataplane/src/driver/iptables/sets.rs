@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use felix_message::{IpSetKind, IpSetMember};
 use ipnet::IpNet;
@@ -19,6 +20,7 @@ use crate::kernel::ipset::{self, Batch, KernelSet, SetError};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::NETLINK_NETFILTER;
 use crate::rule::{Family, SetName};
+use crate::tally::TALLY;
 
 /// A set in the kernel. Its members are not remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +68,9 @@ impl Sets {
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(timeout: Duration) -> std::io::Result<Self> {
         Ok(Self {
-            socket: Netlink::open(NETLINK_NETFILTER)?,
+            socket: Netlink::open(NETLINK_NETFILTER)?.with_timeout(timeout)?,
             known: [HashMap::new(), HashMap::new()],
             gone: BTreeSet::new(),
         })
@@ -118,7 +120,7 @@ impl Sets {
             }
         }
         let written = Written { operations: batch.operations(), bytes: batch.bytes() };
-        let refused = batch.send(&mut self.socket)?;
+        let refused = send(batch, &mut self.socket)?;
         refused.into_iter().next().map_or(Ok(written), |e| Err(e.into()))
     }
 
@@ -153,7 +155,7 @@ impl Sets {
             batch.destroy(*family, name);
         }
         let mut still: BTreeSet<Arc<str>> = BTreeSet::new();
-        for refusal in batch.send(&mut self.socket)? {
+        for refusal in send(batch, &mut self.socket)? {
             match refusal {
                 SetError::Refused { name, busy: true, .. } => {
                     still.insert(name);
@@ -202,6 +204,22 @@ impl Sets {
         }
         Ok(out)
     }
+}
+
+/// Sends a batch; returns what was refused.
+fn send(batch: Batch, socket: &mut Netlink) -> Result<Vec<SetError>, TableError> {
+    let operations = batch.operations();
+    let result = batch.send(socket);
+    if operations > 0 {
+        TALLY.set_calls.add(1);
+        TALLY.set_lines.add(operations);
+        // A set that is still in use is asked for again: no error.
+        let errs = |refused: &Vec<SetError>| {
+            refused.iter().any(|r| !matches!(r, SetError::Refused { busy: true, .. }))
+        };
+        TALLY.set_errors.add(usize::from(result.as_ref().map_or(true, errs)));
+    }
+    Ok(result?)
 }
 
 fn is_ours(family: Family, name: &str) -> bool {

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::names;
 use crate::config::Marks;
-use crate::rule::{Action, End, Family, Match, Rule, SetName, Table, ct_state};
+use crate::rule::{Action, End, Family, Match, RateLimit, Rule, SetName, Table, ct_state};
 
 /// Most ports in one `multiport` match; a range counts twice.
 const MAX_PORTS: usize = 15;
@@ -51,6 +51,8 @@ struct Conditions {
 struct Block {
     not: bool,
     alternatives: Vec<Conditions>,
+    /// No packet meets two of them.
+    disjoint: bool,
 }
 
 fn end_index(end: End) -> usize {
@@ -158,6 +160,8 @@ struct Lowering<'a> {
     cx: Context<'a>,
     own: Conditions,
     blocks: Vec<Block>,
+    /// What is asked last.
+    limit: Option<RateLimit>,
 }
 
 impl Lowering<'_> {
@@ -183,6 +187,7 @@ impl Lowering<'_> {
             Match::Local { end } => {
                 self.own.module(format_args!("addrtype --{}-type LOCAL", set_direction(*end)));
             }
+            Match::Limit(limit) => self.limit = Some(*limit),
             Match::ReversePathFails => self.own.module(format_args!("rpfilter --validmark --invert")),
         }
         Ok(())
@@ -204,7 +209,11 @@ impl Lowering<'_> {
 
     fn nets(&mut self, end: End, not: bool, nets: &[IpNet]) -> Result<(), Never> {
         let slot = &mut self.own.nets[end_index(end)];
-        match (nets, not) {
+        // Without overlap: a packet is in one of them, and counted once.
+        let nets = IpNet::aggregate(&nets.to_vec());
+        match (&nets[..], not) {
+            (_, false) if nets.iter().any(|n| n.prefix_len() == 0) => {}
+            (_, true) if nets.iter().any(|n| n.prefix_len() == 0) => return Err(Never),
             ([], false) => return Err(Never),
             ([], true) => {}
             ([net], _) if slot.is_none() => *slot = Some((not, *net)),
@@ -214,7 +223,8 @@ impl Lowering<'_> {
                     c.nets[end_index(end)] = Some((false, *net));
                     c
                 };
-                self.blocks.push(Block { not, alternatives: nets.iter().map(alternative).collect() });
+                let alternatives = nets.iter().map(alternative).collect();
+                self.blocks.push(Block { not, alternatives, disjoint: true });
             }
         }
         Ok(())
@@ -239,7 +249,7 @@ impl Lowering<'_> {
         if alternatives.is_empty() {
             return Err(Never);
         }
-        self.blocks.push(Block { not: false, alternatives });
+        self.blocks.push(Block { not: false, alternatives, disjoint: true });
         Ok(())
     }
 
@@ -272,7 +282,7 @@ impl Lowering<'_> {
             c.set(family, false, set, port_set_direction(end));
             alternatives.push(c);
         }
-        self.blocks.push(Block { not: false, alternatives });
+        self.blocks.push(Block { not: false, alternatives, disjoint: sets.is_empty() });
         Ok(())
     }
 
@@ -297,17 +307,28 @@ impl Lowering<'_> {
 /// Dispatch is not a rule here: see [`super::dispatch`].
 #[must_use]
 pub fn lines(rule: &Rule, cx: Context<'_>) -> Vec<String> {
-    let mut l = Lowering { cx, own: Conditions::default(), blocks: Vec::new() };
+    acting(rule, cx).0
+}
+
+/// [`lines`], and how many of them come before those that act: a packet that the rule matches passes one of the others.
+#[must_use]
+pub fn acting(rule: &Rule, cx: Context<'_>) -> (Vec<String>, usize) {
+    let mut l = Lowering { cx, own: Conditions::default(), blocks: Vec::new(), limit: None };
     // Protocols first: ports depend on them.
     let is_protocol = |m: &&Match| matches!(m, Match::Protocol { .. });
     let ordered =
         rule.matches.iter().filter(is_protocol).chain(rule.matches.iter().filter(|m| !is_protocol(m)));
     for m in ordered {
         if l.take(m).is_err() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
     }
-    let Lowering { own, mut blocks, .. } = l;
+    let Lowering { mut own, mut blocks, limit, .. } = l;
+    let limited = |c: &mut Conditions| {
+        if let Some(l) = limit {
+            c.module(format_args!("limit --limit {}/{} --limit-burst {}", l.packets, l.unit.name(), l.burst));
+        }
+    };
     let target = target(&rule.action, cx);
     let line = |c: &Conditions, target: &str| {
         let mut out = String::with_capacity(96);
@@ -316,11 +337,14 @@ pub fn lines(rule: &Rule, cx: Context<'_>) -> Vec<String> {
         out
     };
     match &blocks[..] {
-        [] => return vec![line(&own, &target)],
-        // The same action in each alternative: twice is as good as once.
-        [Block { not: false, alternatives }] if repeatable(&rule.action) => {
+        [] => {
+            limited(&mut own);
+            return (vec![line(&own, &target)], 0);
+        }
+        // The same action in each alternative.
+        [Block { not: false, alternatives, disjoint: true }] if repeatable(&rule.action) => {
             if let Some(merged) = alternatives.iter().map(|a| merge(&own, a)).collect::<Option<Vec<_>>>() {
-                return merged.iter().map(|c| line(c, &target)).collect();
+                return (merged.iter().map(|c| line(c, &target)).collect(), 0);
             }
         }
         _ => {}
@@ -331,8 +355,10 @@ pub fn lines(rule: &Rule, cx: Context<'_>) -> Vec<String> {
     with_blocks(&blocks, cx.marks, &mut |c, action| out.push(line(c, &mark(action))));
     let mut last = own;
     last.module(format_args!("mark --mark {0:#x}/{0:#x}", cx.marks.scratch0));
+    limited(&mut last);
     out.push(line(&last, &target));
-    out
+    let before = out.len() - 1;
+    (out, before)
 }
 
 /// True where it does no harm to do it twice to a packet, as two alternatives may hold.
@@ -560,6 +586,45 @@ mod tests {
         for name in ["much-too-long-a-name", "a b", "x\n-A INPUT -j ACCEPT", "", "a\"", "mid+dle"] {
             assert!(text(vec![Match::InInterface(name.into())], Action::Accept).is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_asked_last_and_once_for_all_alternatives() {
+        let limit = RateLimit { packets: 5, unit: crate::rule::TimeUnit::Minute, burst: 7 };
+        let log = || Action::Log { prefix: "x".to_owned() };
+        let one = text(vec![Match::Limit(limit), tcp()], log());
+        assert_eq!(
+            one,
+            [" -p 6 -m limit --limit 5/minute --limit-burst 7 -j LOG --log-prefix \"x\" --log-level 5"]
+        );
+        let list = vec![nets(End::Src, false, &["10.0.0.0/8", "192.0.2.0/24"]), Match::Limit(limit)];
+        let many = text(list, log());
+        assert_eq!(many.iter().filter(|l| l.contains("--limit")).count(), 1);
+        assert!(many.last().unwrap().contains("0x80000/0x80000 -m limit"), "{many:?}");
+    }
+
+    #[test]
+    fn a_rule_is_counted_where_it_acts() {
+        let cx = Context { table: Table::Filter, family: Family::V4, marks: &Marks::default() };
+        let at = |matches| {
+            let (lines, before) = acting(&Rule::when(matches, ACCEPT), cx);
+            (lines.len(), before)
+        };
+        let overlapping = nets(End::Src, false, &["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24"]);
+        assert_eq!(at(vec![overlapping]), (2, 0));
+        let both = [End::Src, End::Dst].map(|e| nets(e, false, &["10.0.0.0/8", "192.0.2.0/24"]));
+        let (all, before) = at(both.to_vec());
+        assert_eq!(before, all - 1);
+        let set = SetName::Calculated("n:a".into());
+        let any = Match::AnyPort {
+            end: End::Dst,
+            not: false,
+            protocol: 6,
+            ranges: ranges(&[(80, 80)]),
+            sets: vec![set],
+        };
+        let (all, before) = at(vec![tcp(), any]);
+        assert_eq!(before, all - 1, "port and set may both hold");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
 use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, list, read};
 use crate::render::names;
 use crate::rule::Family;
+use crate::tally::TALLY;
 use uses::Uses;
 
 /// Longest time that a packet is on its way through the rules.
@@ -74,7 +75,9 @@ impl NftDriver {
         let refused = |e: std::io::Error| {
             TableError(format!("cannot open a netlink socket for nf_tables: {e}; is CAP_NET_ADMIN there?"))
         };
-        let socket = Netlink::open(NETLINK_NETFILTER).map_err(refused)?;
+        let socket = Netlink::open(NETLINK_NETFILTER)
+            .and_then(|s| s.with_timeout(config.netlink_timeout))
+            .map_err(refused)?;
         let monitor = Netlink::open_monitor(NETLINK_NETFILTER, &[GROUP_NFTABLES]).map_err(refused)?;
         Ok(Self { socket, monitor, config, known: [Known::default(), Known::default()], resync: true })
     }
@@ -144,7 +147,7 @@ impl NftDriver {
     fn try_apply(&mut self, desired: &mut Desired) -> Result<Written, TableError> {
         let resynced = self.resync;
         if resynced {
-            self.read_back()?;
+            self.read_back().inspect_err(|_| TALLY.read_errors.add(1))?;
         }
         let mut batch = Batch::new(TABLE, &mut self.socket);
         let mut sets = Batch::new(TABLE, &mut self.socket);
@@ -213,8 +216,8 @@ impl TableDriver for NftDriver {
             let k = &self.known[f.index()];
             let mut out = Counts { maps: k.maps.len(), ..Counts::default() };
             for (name, chain) in &k.chains {
-                if let Some(id) = plan::chain_id(name) {
-                    out.chain(id.table, chain.tags.len());
+                if let Some((table, _)) = plan::parts(name) {
+                    out.chain(table, chain.tags.len());
                 }
             }
             out.lists = k.sets.keys().filter(|n| list::is_list(n, f)).count();

@@ -244,6 +244,11 @@ impl Encoder<'_> {
                 self.fib(FIB_RESULT_TYPE, flag);
                 self.cmp(CMP_EQ, &ROUTE_LOCAL.to_ne_bytes());
             }
+            Match::Limit(l) => self.expr("limit", |b| {
+                b.be64(1, l.packets.into());
+                b.be64(2, l.unit.secs());
+                b.be32(3, l.burst);
+            }),
             Match::ReversePathFails => {
                 self.fib(FIB_RESULT_OIF, FIB_SADDR | FIB_MARK | FIB_IIF);
                 self.cmp(CMP_EQ, &[0; 4]);

@@ -44,6 +44,23 @@ pub fn rules(socket: &mut Netlink, family: NftFamily, table: &str, chain: &str) 
     Ok(out.into_inner())
 }
 
+/// Like [`rules`], but a dump that others' writing tore is taken as it is: the chain has other rules than it should.
+///
+/// # Errors
+/// As the kernel says.
+pub fn counters(
+    socket: &mut Netlink,
+    family: NftFamily,
+    table: &str,
+    chain: &str,
+) -> io::Result<Vec<XtRule>> {
+    let mut out = Vec::new();
+    absent_is_empty(
+        socket.dump_once(|seq| rules_request(family, seq, table, chain), |m| out.extend(rule(&m))),
+    )?;
+    Ok(out)
+}
+
 /// Reads a rule out of a message; `None`: it is about something else.
 #[must_use]
 pub fn rule(m: &Message<'_>) -> Option<XtRule> {
@@ -52,13 +69,15 @@ pub fn rule(m: &Message<'_>) -> Option<XtRule> {
     }
     let attrs = attributes(m);
     let mut out = XtRule { handle: find(&attrs, 3).and_then(be64)?, ..XtRule::default() };
+    let mut commented = false;
     for (_, expression) in Attributes(find(&attrs, 4).unwrap_or(&[])) {
         let e = Attributes(expression);
         let (Some(name), Some(data)) = (find(&e, 1).and_then(text), find(&e, 2)) else { continue };
         let data = Attributes(data);
         match name {
-            "match" if out.tag.is_none() && find(&data, 1).and_then(text) == Some("comment") => {
+            "match" if !commented && find(&data, 1).and_then(text) == Some("comment") => {
                 out.tag = find(&data, 3).and_then(tag);
+                commented = true;
             }
             "counter" => {
                 out.bytes = find(&data, 1).and_then(be64).unwrap_or(0);
@@ -72,7 +91,7 @@ pub fn rule(m: &Message<'_>) -> Option<XtRule> {
             _ => {}
         }
     }
-    if out.tag.is_none() {
+    if !commented {
         out.tag = find(&attrs, 7).and_then(note);
     }
     Some(out)
