@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Always holds: what is printed is JSON of the version that was asked for; a failed ADD leaves neither address nor
-//! endpoint nor interface behind; a killed ADD leaves nothing that DEL does not find. No lock file, no child process
-//! (other IPAM plugins excepted), no traffic for the pod before Felix opens the endpoint.
+//! endpoint nor interface behind; a killed ADD leaves nothing that DEL does not find. Nothing is locked
+//! across a call to the datastore, no child process (other IPAM plugins excepted), no traffic for the pod before Felix
+//! opens the endpoint.
 //!
 //! Left out: policy (Felix).
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use libcalico_datastore::config::{ClientConfig, connect};
 use libcalico_datastore::{Datastore, DatastoreType, KubernetesDatastore};
+use libcalico_ipam::IpamClient;
+use libcalico_ipam::turns::Turns;
 
 use crate::error::{CniError, Code};
 use crate::netconf::NetConf;
@@ -17,6 +19,8 @@ use crate::netconf::NetConf;
 const DIAL: Duration = Duration::from_secs(3);
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Where the queues of nodes' processes are: gone with a restart of the machine.
+const QUEUES: &str = "/var/run/calico/cni";
 /// Where calico-node writes the node's name.
 const NODENAME_FILE: &str = "/var/lib/calico/nodename";
 
@@ -53,6 +57,12 @@ pub async fn open(conf: &NetConf) -> Result<Stores, CniError> {
         _ => connect(&config).await?,
     };
     Ok(Stores { store, api, kubernetes, pods_from_api: kubernetes || policy })
+}
+
+/// IPAM for a node: its processes queue up to write a block.
+pub fn ipam(stores: &Stores, node: &str) -> IpamClient {
+    let queue = Path::new(QUEUES).join(format!("ipam-{node}.queue"));
+    IpamClient::new(Arc::clone(&stores.store)).with_turns(Turns::at(&queue))
 }
 
 fn client_config(conf: &NetConf) -> Result<ClientConfig, CniError> {

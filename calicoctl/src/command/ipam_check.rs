@@ -1,7 +1,8 @@
-//! `ipam check`: reads IPAM's records, nodes and workload endpoints at one revision, prints what does not fit together
-//! and writes the report that `ipam release` takes.
+//! `ipam check`: reads IPAM's records, nodes and workload endpoints, prints what does not fit together and writes the
+//! report that `ipam release` takes.
 //!
-//! The comparison itself is `libcalico_ipam::check`. It needs no Kubernetes API: on etcd, workload endpoints are
+//! The comparison itself is `libcalico_ipam::check`; what does not fit is read again before it is told
+//! (`libcalico_ipam::records`). It needs no Kubernetes API: on etcd, workload endpoints are
 //! written by the CNI plugin together with their addresses. With a kubeconfig, pods are compared too. Addresses of
 //! Services are not judged and count as used.
 
@@ -11,15 +12,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use libcalico_api::cluster_information::ClusterInformation;
-use libcalico_api::node::Node;
-use libcalico_api::{CALICO_VERSION, Kind, Resource};
+use libcalico_api::{CALICO_VERSION, Kind};
 use libcalico_datastore::kubernetes::{KubernetesConfig, KubernetesDatastore};
-use libcalico_datastore::{Datastore, Found, Read, Scope};
+use libcalico_datastore::{Datastore, Scope};
 use libcalico_ipam::block;
-use libcalico_ipam::check::{Allocation, Findings, Problem, Records, attribute_text, check};
+use libcalico_ipam::check::{Allocation, Findings, Problem, Records, attribute_text};
 use libcalico_ipam::pool::Pool;
-use libcalico_model::{Key, Value};
-use libcalico_net::cidr::parse_network_or_address;
+use libcalico_ipam::records::settled;
+use libcalico_model::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Global, IpamCheckArgs};
@@ -70,11 +70,14 @@ pub async fn run(args: &IpamCheckArgs, global: &Global) -> Result<()> {
     let store = client::open(&args.config, global).await?;
     println!("Checking IPAM for inconsistencies...\n");
     let info = client::cluster_information(store.as_ref()).await?.unwrap_or_default();
-    let mut records = read(store.as_ref()).await?;
-    if let Some(path) = &args.kubeconfig {
-        add_pods(&mut records, path, global).await?;
-    }
-    let findings = check(&records);
+    let look = async || {
+        let mut records = Records::read(store.as_ref()).await?;
+        if let Some(path) = &args.kubeconfig {
+            add_pods(&mut records, path, global).await?;
+        }
+        Ok::<_, Error>(records)
+    };
+    let (records, findings) = settled(look).await?;
     let details = Details { all: args.show_all_ips, problems: args.show_all_ips || args.show_problem_ips };
     print!("{}", render(&records, &findings, details));
     if let Some(path) = &args.output {
@@ -83,36 +86,6 @@ pub async fn run(args: &IpamCheckArgs, global: &Global) -> Result<()> {
         std::fs::write(path, text).map_err(|e| Error::Action(format!("{}: {e}", path.display())))?;
     }
     Ok(())
-}
-
-/// Reads everything at one revision, so that an address that is being given out is not seen in half.
-async fn read(store: &dyn Datastore) -> Result<Records> {
-    let scopes = [
-        Scope::Blocks,
-        Scope::Handles,
-        Scope::BlockAffinities { host: None },
-        Scope::kind(Kind::IPPool),
-        Scope::kind(Kind::Node),
-        Scope::kind(Kind::WorkloadEndpoint),
-    ];
-    let mut records = Records::default();
-    for found in store.read_many(&scopes.map(Read::Scope)).await? {
-        let Found::Scope(listing) = found else { continue };
-        for kv in listing.items {
-            match (kv.key, kv.value) {
-                (_, Value::Block(b)) => records.blocks.push(*b),
-                (Key::Handle(id), Value::Handle(h)) => {
-                    records.handles.insert(id, (h, kv.revision));
-                }
-                (Key::BlockAffinity { host, cidr, .. }, Value::BlockAffinity(a)) => {
-                    records.claims.push((cidr, host, a.state));
-                }
-                (_, Value::Resource(r)) => add_resource(&mut records, &r)?,
-                _ => {}
-            }
-        }
-    }
-    Ok(records)
 }
 
 /// Adds the addresses of a cluster's pods. A pod that the datastore has too bears the same name in both.
@@ -125,52 +98,10 @@ async fn add_pods(records: &mut Records, kubeconfig: &Path, global: &Global) -> 
     let pods = cluster.list(&Scope::kind(Kind::WorkloadEndpoint)).await?;
     for kv in pods.items {
         if let Value::Resource(r) = kv.value {
-            add_resource(records, &r)?;
+            records.add(&r)?;
         }
     }
     Ok(())
-}
-
-fn add_resource(records: &mut Records, resource: &Resource) -> Result<()> {
-    match resource {
-        Resource::IPPool(p) => records.pools.extend(Pool::read(p)),
-        Resource::Node(n) => {
-            let name = n.metadata.name.clone();
-            for text in tunnel_addresses(n) {
-                records.in_use.push((address(text, || format!("Node({name})"))?, format!("Node({name})")));
-            }
-            records.nodes.insert(name);
-        }
-        Resource::WorkloadEndpoint(w) => {
-            let owner = format!("Workload({}/{})", w.metadata.namespace, w.metadata.name);
-            for text in &w.spec.ip_networks {
-                records.in_use.push((address(text, || owner.clone())?, owner.clone()));
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn address(text: &str, whose: impl Fn() -> String) -> Result<IpAddr> {
-    let net = parse_network_or_address(text);
-    net.map(|n| n.addr()).map_err(|e| Error::Action(format!("{}: {e}", whose())))
-}
-
-/// Addresses of a node that IPAM gives out.
-fn tunnel_addresses(n: &Node) -> impl Iterator<Item = &str> {
-    let spec = &n.spec;
-    let wireguard = spec.wireguard.as_ref();
-    [
-        spec.bgp.as_ref().and_then(|b| b.ipv4_ipip_tunnel_addr.as_deref()),
-        spec.ipv4_vxlan_tunnel_addr.as_deref(),
-        spec.ipv6_vxlan_tunnel_addr.as_deref(),
-        wireguard.and_then(|w| w.interface_ipv4_address.as_deref()),
-        wireguard.and_then(|w| w.interface_ipv6_address.as_deref()),
-    ]
-    .into_iter()
-    .flatten()
-    .filter(|text| !text.is_empty())
 }
 
 fn report(info: &ClusterInformation, records: &Records, findings: &Findings) -> Report {

@@ -5,7 +5,6 @@
 //! one; where it has none, the endpoint comes last.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use libcalico_api::Resource;
 use libcalico_api::ip_pool::AllowedUse;
@@ -25,6 +24,7 @@ use crate::error::{CniError, Code};
 use crate::plan::mac_text;
 use crate::request::{Command, Request};
 use crate::result::Route;
+use crate::store;
 use crate::wishes::Wishes;
 use crate::workload::{Workload, handle};
 
@@ -81,7 +81,7 @@ impl Job<'_> {
     /// Addresses from Calico's own IPAM, in one batch with the endpoint.
     async fn assign(&self, mut known: Known) -> Result<Given, Failure> {
         let request = ipam_request(self.request, &known.workload, &known.wishes).map_err(|e| (e, false))?;
-        let client = IpamClient::new(Arc::clone(&self.stores.store));
+        let client = store::ipam(&self.stores, &self.base.node);
         let machine = known.workload.machine.clone();
         let moving = machine.as_ref().is_some_and(|m| m.migration.is_some());
         if moving && !matches!(known.snapshot.handle(), Seen::Present(_)) {

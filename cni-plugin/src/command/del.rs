@@ -11,7 +11,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use libcalico_datastore::{Found, Read, Write};
 use libcalico_ipam::vm::OwnerChange;
@@ -96,7 +95,7 @@ async fn release_known(
     }
     let handle = w.handle(&request.conf.name);
     let key = endpoint::key(w);
-    let client = IpamClient::new(Arc::clone(&stores.store));
+    let client = store::ipam(stores, &w.node);
     for _ in 0..ENDPOINT_CONFLICTS {
         let mut extra: Vec<Write> =
             known.own.iter().map(|e| Write::Delete(key.clone(), Some(e.revision.clone()))).collect();

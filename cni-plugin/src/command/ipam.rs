@@ -2,8 +2,6 @@
 //!
 //! The same addresses under the same handle as `calico` would use; no endpoint, no interface.
 
-use std::sync::Arc;
-
 use libcalico_datastore::Read;
 use libcalico_ipam::{Assigned, IpamClient};
 
@@ -24,7 +22,7 @@ pub async fn add(request: &Request) -> Result<CniResult, CniError> {
     let store = &stores.store;
     let found = store.read_many(&[Read::Key(cluster_key())]).await?;
     ready(found.first())?;
-    let client = IpamClient::new(Arc::clone(store));
+    let client = store::ipam(&stores, &w.node);
     let mut w = w;
     if let Some(api) = stores.api.as_deref().filter(|_| w.is_pod()) {
         w.namespace_facts = Some(facts::namespace(api, &w).await?);
@@ -53,7 +51,7 @@ pub async fn add(request: &Request) -> Result<CniResult, CniError> {
 /// Frees the addresses.
 pub async fn del(request: &Request) -> Result<(), CniError> {
     let w = Workload::of(request, &store::node_name(&request.conf)?);
-    let client = IpamClient::new(store::open(&request.conf).await?.store);
+    let client = store::ipam(&store::open(&request.conf).await?, &w.node);
     let freed = client.release_by_handle(&w.handle(&request.conf.name), Vec::new()).await?;
     tracing::info!(container = %w.container_id, ?freed, "addresses freed");
     Ok(())

@@ -23,6 +23,8 @@ use crate::pool::Pool;
 const WINDOWS_RESERVED: &str = "windows-reserved-ipam-handle";
 /// Named as the user of a Service's address.
 const UNJUDGED: &str = "Service (not checked)";
+/// Named as the user of an address that was given out, or is given back, while it was looked at.
+const MOVING: &str = "given out or back just now (not checked)";
 
 /// What is compared.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +145,29 @@ pub struct Findings {
     pub problems: Vec<Problem>,
     /// Handles that have addresses and exist.
     pub good_handles: usize,
+}
+
+impl Findings {
+    /// Leaves of the problems those that an earlier reading had too. An address that seems leaked for the first time counts
+    /// as used: it may be somebody's who is about to say so.
+    #[must_use]
+    pub fn seen_before(mut self, earlier: &Self) -> Self {
+        self.problems.retain(|p| earlier.problems.contains(p));
+        for (ip, found) in &mut self.allocations {
+            let before = earlier.allocations.get(ip).map(Vec::as_slice).unwrap_or_default();
+            for a in found.iter_mut().filter(|a| !a.in_use) {
+                let same = |b: &Allocation| {
+                    (&b.handle, b.sequence_number, &b.creation_timestamp)
+                        == (&a.handle, a.sequence_number, &a.creation_timestamp)
+                };
+                if !before.iter().any(|b| !b.in_use && same(b)) {
+                    a.in_use = true;
+                    a.owners.push(MOVING.to_owned());
+                }
+            }
+        }
+        self
+    }
 }
 
 /// Compares the records with each other and with what is used.
@@ -400,6 +425,28 @@ mod tests {
             problems(|r| r.blocks[0].unallocated.clear()),
             ["block 10.0.1.0/30 contradicts itself: an address is neither free nor allocated"]
         );
+    }
+
+    #[test]
+    fn what_an_earlier_reading_did_not_find_is_not_told() {
+        let used = sound();
+        let mut unused = sound();
+        unused.in_use.clear();
+        // Given out at the first reading, said at the second.
+        assert_eq!(check(&used).seen_before(&check(&unused)).problems, []);
+        // Given out after the first reading: no leak, and nothing that a release would take from the report.
+        let later = check(&unused).seen_before(&check(&used));
+        assert_eq!(later.problems, []);
+        assert!(later.allocations.values().flatten().all(|a| a.in_use));
+        // Another tenant's at each reading.
+        let mut next = unused.clone();
+        next.blocks[0].attributes[0].handle_id = Some("other".to_owned());
+        let moved = check(&next).seen_before(&check(&unused));
+        assert!(moved.allocations.values().flatten().all(|a| a.in_use), "{moved:?}");
+        // Leaked in both.
+        let leaked = check(&unused).seen_before(&check(&unused));
+        assert_eq!(leaked, check(&unused));
+        assert_eq!(leaked.problems.len(), 1);
     }
 
     #[test]

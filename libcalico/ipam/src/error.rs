@@ -34,6 +34,8 @@ pub enum IpamError {
     MalformedBlock { block: IpNet, reason: String },
     #[error("the owner of {ip} cannot be changed: {reason}")]
     NotTenant { ip: IpAddr, reason: String },
+    #[error("{whose}: {reason}")]
+    NoAddress { whose: String, reason: String },
     #[error("gave up after {attempts} conflicts with other writers, the last on {key}; try again")]
     Contention { attempts: usize, key: String },
     #[error(transparent)]

@@ -1,10 +1,12 @@
 //! Addresses for workloads, tunnels and services: which block a host takes, which address a workload gets.
 //!
-//! In comes a [`libcalico_datastore::Datastore`], out go assigned addresses. Two layers:
+//! In comes a [`libcalico_datastore::Datastore`], out go assigned addresses. Layers:
 //!
 //! - pure: [`block`] (the bitmap of one block), [`pool`] (which pools a request may use), [`candidates`] (in which
 //!   order a host tries blocks), [`assign`] and [`release`] (from a [`snapshot`] of the datastore to the next step),
 //!   [`usage`] (figures for `ipam show`), [`check`] (what does not fit together). No clock, no I/O.
+//! - [`turns`]: a queue of a host's processes, so that they do not all write one block at once;
+//! - [`records`]: reads what [`check`] compares, more than once where something does not fit;
 //! - [`client`]: carries the steps out by compare-and-swap and starts over where someone else was faster.
 //!
 //! Always holds: an address is in at most one allocation of one block, because a block is one key and each change of
@@ -25,9 +27,11 @@ pub mod error;
 pub mod moment;
 pub mod owner;
 pub mod pool;
+pub mod records;
 pub mod release;
 pub mod snapshot;
 pub mod tunnel;
+pub mod turns;
 pub mod usage;
 pub mod vm;
 

@@ -8,22 +8,30 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use libcalico_datastore::etcd::EtcdDatastore;
-use libcalico_datastore::{Datastore, EtcdConfig, Found, Read, Scope};
+use libcalico_datastore::{Datastore, EtcdConfig};
 use libcalico_ipam::check::{Problem, Records, check};
-use libcalico_ipam::pool::Pool;
+use libcalico_ipam::turns::Turns;
 use libcalico_ipam::{AssignRequest, IpamClient, Owner};
-use libcalico_model::{Key, Value};
 
 use crate::support::State;
 
 /// Tells a process that it is a worker: `endpoint host first last attempt`.
 pub const WORKER: &str = "CALICO_IPAM_LOAD_WORKER";
+
+/// Directory of the hosts' queues, where there are any.
+pub const QUEUES: &str = "CALICO_IPAM_LOAD_QUEUES";
+
+/// IPAM of a host, with its queue in that directory.
+pub fn queued(endpoint: &str, host: &str, directory: &Path) -> IpamClient {
+    IpamClient::new(connect(endpoint)).with_turns(Turns::at(&directory.join(host)))
+}
 
 pub fn connect(endpoint: &str) -> Arc<EtcdDatastore> {
     Arc::new(EtcdDatastore::new(EtcdConfig { endpoints: vec![endpoint.to_owned()], ..EtcdConfig::default() }))
@@ -220,7 +228,10 @@ pub fn serve_as_worker() {
     let number = |i: usize| numbers[i].parse::<usize>().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = IpamClient::new(connect(endpoint));
+        let client = match std::env::var_os(QUEUES) {
+            Some(directory) => queued(endpoint, host, Path::new(&directory)),
+            None => IpamClient::new(connect(endpoint)),
+        };
         for i in number(0)..number(1) {
             let given = assign(&client, host, handle(host, i, number(2))).await;
             // One write: a line is whole or not there.
@@ -247,39 +258,8 @@ pub async fn verify(endpoint: &str, outcome: &Outcome) {
 
 /// What `ipam check` finds where the given addresses are in use.
 async fn problems(store: &dyn Datastore, given: &[Given]) -> Vec<Problem> {
-    let scopes = [
-        Scope::Blocks,
-        Scope::Handles,
-        Scope::BlockAffinities { host: None },
-        Scope::kind(libcalico_api::Kind::IPPool),
-        Scope::kind(libcalico_api::Kind::Node),
-    ];
-    let mut records = Records {
-        in_use: given.iter().map(|g| (g.addr, format!("Workload({})", g.handle))).collect(),
-        ..Records::default()
-    };
-    for found in store.read_many(&scopes.map(Read::Scope)).await.unwrap() {
-        let Found::Scope(listing) = found else { continue };
-        for kv in listing.items {
-            match (kv.key, kv.value) {
-                (_, Value::Block(b)) => records.blocks.push(*b),
-                (Key::Handle(id), Value::Handle(h)) => {
-                    records.handles.insert(id, (h, kv.revision));
-                }
-                (Key::BlockAffinity { host, cidr, .. }, Value::BlockAffinity(a)) => {
-                    records.claims.push((cidr, host, a.state));
-                }
-                (_, Value::Resource(r)) => match &*r {
-                    libcalico_api::Resource::IPPool(p) => records.pools.extend(Pool::read(p)),
-                    libcalico_api::Resource::Node(n) => {
-                        records.nodes.insert(n.metadata.name.clone());
-                    }
-                    other => panic!("{other:?}"),
-                },
-                other => panic!("{other:?}"),
-            }
-        }
-    }
+    let mut records = Records::read(store).await.unwrap();
+    records.in_use.extend(given.iter().map(|g| (g.addr, format!("Workload({})", g.handle))));
     check(&records).problems
 }
 
