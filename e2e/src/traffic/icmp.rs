@@ -27,6 +27,8 @@ impl EchoSocket {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        // A reader that is kept waiting finds all replies.
+        socket.set_recv_buffer_size(4 << 20)?;
         socket.connect(&SocketAddr::new(to, 0).into())?;
         Ok(Self { socket, v4: to.is_ipv4(), id })
     }

@@ -14,6 +14,8 @@ use crate::kernel::netns;
 use crate::{Lab, Place, Result};
 
 const INTERVAL: Duration = Duration::from_millis(10);
+/// Least time between two requests.
+const LEAST: Duration = Duration::from_millis(5);
 /// How long after the last request replies are still waited for.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -61,12 +63,14 @@ impl Pinger {
     }
 }
 
-/// Sends on a fixed beat, so that a late thread catches up instead of leaving a gap.
+/// Sends on a beat. A thread that was kept waiting catches up a little at a time: a burst would overflow buffers, and
+/// what is lost there says nothing about the way.
 fn send(socket: &EchoSocket, start: Instant, stop: &AtomicBool) -> Vec<Instant> {
-    let mut sent = Vec::new();
+    let mut sent: Vec<Instant> = Vec::new();
     while !stop.load(Ordering::SeqCst) {
         let number = u32::try_from(sent.len()).unwrap_or(u32::MAX);
-        let due = start + INTERVAL * number;
+        let beat = start + INTERVAL * number;
+        let due = sent.last().map_or(beat, |last| beat.max(*last + LEAST));
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // A request that cannot be sent gets no reply and so counts as lost.
         let _ = socket.send(u16::try_from(number & 0xffff).unwrap_or(0));

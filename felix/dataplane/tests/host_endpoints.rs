@@ -12,7 +12,7 @@ use std::sync::Arc;
 use felix_dataplane::Config;
 use felix_dataplane::config::{EndpointToHostAction, FailsafePort};
 use felix_message::{Action, ActivePolicy, HostEndpoint, Message, PortRange, Rule, TierInfo};
-use lab::probe::{Server, ping, tcp, udp};
+use lab::probe::{Server, passes, ping, tcp, udp};
 use lab::{Felix, Namespace, Pod, allow, deny, policy, policy_key, profile, ready, run, tier};
 use libcalico_api::num_or_string::Protocol;
 
@@ -88,21 +88,6 @@ type Passed = BTreeSet<&'static str>;
 
 fn all() -> Passed {
     BTreeSet::from(["icmp", "tcp", "udp"])
-}
-
-/// What gets through of ICMP, TCP and UDP; both families alike.
-#[track_caller]
-fn passes(from: &Namespace, v4: IpAddr, v6: IpAddr, port: u16) -> Passed {
-    let one = |to| {
-        let mut out = BTreeSet::new();
-        out.extend(ping(from, to).then_some("icmp"));
-        out.extend(tcp(from, to, port).then_some("tcp"));
-        out.extend(udp(from, to, port).then_some("udp"));
-        out
-    };
-    let (four, six) = (one(v4), one(v6));
-    assert_eq!(four, six, "IPv4 and IPv6");
-    four
 }
 
 impl World {

@@ -11,7 +11,7 @@ use felix_dataplane::config::Backend;
 use felix_message::{
     Action, IpPool, IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule,
 };
-use lab::probe::{Pinger, Server, ping, tcp, udp};
+use lab::probe::{Pinger, Server, passes, ping, tcp};
 use lab::{Felix, Namespace, Pod, allow, deny, eventually, policy, profile, ready, tier};
 use libcalico_api::num_or_string::Protocol;
 
@@ -121,25 +121,7 @@ impl World {
     /// What of ICMP, TCP, UDP gets from a to b, over both families alike.
     #[track_caller]
     fn passes(&self) -> BTreeSet<&'static str> {
-        let one = |to| {
-            let mut out = BTreeSet::new();
-            out.extend(ping(&self.a.ns, to).then_some("icmp"));
-            out.extend(tcp(&self.a.ns, to, PORT).then_some("tcp"));
-            out.extend(udp(&self.a.ns, to, PORT).then_some("udp"));
-            out
-        };
-        // What a busy machine loses is sent again; what is denied stays denied.
-        let mut seen = [BTreeSet::new(), BTreeSet::new()];
-        for _ in 0..3 {
-            seen[0].extend(one(self.b.v4));
-            seen[1].extend(one(self.b.v6));
-            if seen[0] == seen[1] {
-                break;
-            }
-        }
-        let [v4, v6] = seen;
-        assert_eq!(v4, v6, "IPv4 and IPv6");
-        v4
+        passes(&self.a.ns, self.b.v4, self.b.v6, PORT)
     }
 
     /// Policy `p` with these rules on b's ingress.

@@ -1,18 +1,21 @@
 //! Packets from one namespace to another: ICMP, TCP, UDP.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Namespace;
 
-const WAIT: Duration = Duration::from_millis(300);
+/// How long an answer is waited for, the first time and the second.
+const WAITS: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
 
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 =
@@ -87,7 +90,7 @@ impl Pinger {
 /// A server that answers TCP and UDP on a port until it is dropped.
 pub struct Server {
     stop: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -141,30 +144,63 @@ impl Drop for Server {
     }
 }
 
-pub fn ping(ns: &Namespace, to: IpAddr) -> bool {
-    ns.inside(move || Pinger::new(to).ping(WAIT)).join().unwrap()
+/// Tries a second time, and longer: what a busy machine loses is sent again, what is denied stays denied.
+fn patient(probe: impl Fn(Duration) -> bool + Send + 'static, ns: &Namespace) -> JoinHandle<bool> {
+    ns.inside(move || WAITS.into_iter().any(&probe))
 }
 
-pub fn tcp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
-    ns.inside(move || {
-        let Ok(mut s) = TcpStream::connect_timeout(&SocketAddr::new(to, port), WAIT) else { return false };
-        let _ = s.set_read_timeout(Some(WAIT));
+fn start_ping(ns: &Namespace, to: IpAddr) -> JoinHandle<bool> {
+    patient(move |wait| Pinger::new(to).ping(wait), ns)
+}
+
+fn start_tcp(ns: &Namespace, to: IpAddr, port: u16) -> JoinHandle<bool> {
+    let probe = move |wait| {
+        let Ok(mut s) = TcpStream::connect_timeout(&SocketAddr::new(to, port), wait) else { return false };
+        let _ = s.set_read_timeout(Some(wait));
         s.read_exact(&mut [0]).is_ok()
-    })
-    .join()
-    .unwrap()
+    };
+    patient(probe, ns)
 }
 
-pub fn udp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
-    ns.inside(move || {
+fn start_udp(ns: &Namespace, to: IpAddr, port: u16) -> JoinHandle<bool> {
+    let probe = move |wait| {
         // A source port that no earlier probe had: the kernel still knows that one's flow as established.
         static NEXT: AtomicU16 = AtomicU16::new(20_000);
         let port_here = NEXT.fetch_add(1, Ordering::Relaxed);
         let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
         let s = UdpSocket::bind(SocketAddr::new(any.parse().unwrap(), port_here)).unwrap();
-        s.set_read_timeout(Some(WAIT)).unwrap();
+        s.set_read_timeout(Some(wait)).unwrap();
         s.send_to(b"x", SocketAddr::new(to, port)).is_ok() && s.recv_from(&mut [0; 8]).is_ok()
-    })
-    .join()
-    .unwrap()
+    };
+    patient(probe, ns)
+}
+
+pub fn ping(ns: &Namespace, to: IpAddr) -> bool {
+    start_ping(ns, to).join().unwrap()
+}
+
+pub fn tcp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
+    start_tcp(ns, to, port).join().unwrap()
+}
+
+pub fn udp(ns: &Namespace, to: IpAddr, port: u16) -> bool {
+    start_udp(ns, to, port).join().unwrap()
+}
+
+/// What gets through of ICMP, TCP and UDP, over both families alike. All are tried at the same time.
+#[track_caller]
+pub fn passes(from: &Namespace, v4: IpAddr, v6: IpAddr, port: u16) -> BTreeSet<&'static str> {
+    let start = |to| {
+        [
+            ("icmp", start_ping(from, to)),
+            ("tcp", start_tcp(from, to, port)),
+            ("udp", start_udp(from, to, port)),
+        ]
+    };
+    let [v4, v6] = [v4, v6].map(start).map(|probes| {
+        let passed = probes.into_iter().filter_map(|(name, probe)| probe.join().unwrap().then_some(name));
+        passed.collect::<BTreeSet<_>>()
+    });
+    assert_eq!(v4, v6, "IPv4 and IPv6");
+    v4
 }
