@@ -431,6 +431,13 @@ mod tests {
         tables.set_chain(map, Arc::new(Chain::new(rules)));
     }
 
+    /// With another's rule. No closure: called twice with a constant, Rust 1.95 gives both results one place in memory
+    /// where it optimises.
+    fn foreign(mut kernel: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
+        kernel.insert("FORWARD".to_owned(), vec!["-m other -j OTHER".to_owned()]);
+        kernel
+    }
+
     /// What a plan's input leaves in a table, rule by rule: a small `iptables-restore`.
     fn restore(kernel: &mut BTreeMap<String, Vec<String>>, input: &str) {
         for line in input.lines() {
@@ -467,10 +474,6 @@ mod tests {
             let mut tables = DesiredTables::default();
             start(&mut tables);
             let mut known = Known::default();
-            let foreign = |mut k: BTreeMap<String, Vec<String>>| {
-                k.insert("FORWARD".to_owned(), vec!["-m other -j OTHER".to_owned()]);
-                k
-            };
             let mut kernel = foreign(BTreeMap::new());
             let forward = KernelChain { rules: 1, own: vec![] };
             let table = KnownTable { kernel: HashMap::from([("FORWARD".into(), forward)]), ..KnownTable::default() };

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::names;
 use crate::config::Marks;
-use crate::rule::{Action, End, Family, Match, RateLimit, Rule, SetName, Table, ct_state};
+use crate::rule::{Action, End, Family, Match, RateLimit, Rule, SetName, Table, TimeUnit, ct_state};
 
 /// Most ports in one `multiport` match; a range counts twice.
 const MAX_PORTS: usize = 15;
@@ -326,7 +326,8 @@ pub fn acting(rule: &Rule, cx: Context<'_>) -> (Vec<String>, usize) {
     let Lowering { mut own, mut blocks, limit, .. } = l;
     let limited = |c: &mut Conditions| {
         if let Some(l) = limit {
-            c.module(format_args!("limit --limit {}/{} --limit-burst {}", l.packets, l.unit.name(), l.burst));
+            let (packets, unit, burst) = (l.packets, l.unit.name(), burst(&l));
+            c.module(format_args!("limit --limit {packets}/{unit} --limit-burst {burst}"));
         }
     };
     let target = target(&rule.action, cx);
@@ -359,6 +360,13 @@ pub fn acting(rule: &Rule, cx: Context<'_>) -> (Vec<String>, usize) {
     out.push(line(&last, &target));
     let before = out.len() - 1;
     (out, before)
+}
+
+/// The burst, as far as xtables can count it: its counter holds a day's worth of packets, and it refuses a rule whose
+/// burst is more.
+fn burst(l: &RateLimit) -> u64 {
+    let of_a_day = TimeUnit::Day.secs() * u64::from(l.packets) / l.unit.secs();
+    u64::from(l.burst).min(of_a_day).max(1)
 }
 
 /// True where it does no harm to do it twice to a packet, as two alternatives may hold.
@@ -590,7 +598,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_asked_last_and_once_for_all_alternatives() {
-        let limit = RateLimit { packets: 5, unit: crate::rule::TimeUnit::Minute, burst: 7 };
+        let limit = RateLimit { packets: 5, unit: TimeUnit::Minute, burst: 7 };
         let log = || Action::Log { prefix: "x".to_owned() };
         let one = text(vec![Match::Limit(limit), tcp()], log());
         assert_eq!(
@@ -601,6 +609,10 @@ mod tests {
         let many = text(list, log());
         assert_eq!(many.iter().filter(|l| l.contains("--limit")).count(), 1);
         assert!(many.last().unwrap().contains("0x80000/0x80000 -m limit"), "{many:?}");
+        let bursts = [(1, TimeUnit::Day, 1), (1, TimeUnit::Hour, 5), (2, TimeUnit::Day, 2)];
+        for (packets, unit, want) in bursts {
+            assert_eq!(burst(&RateLimit { packets, unit, burst: 5 }), want, "{packets} a {}", unit.name());
+        }
     }
 
     #[test]
