@@ -139,6 +139,7 @@ impl Worker {
         let mut pause: Option<Duration> = None;
         let mut next: Option<Instant> = None;
         let mut taken = 0;
+        let mut large = false;
         loop {
             let mut messages = 0;
             let more = loop {
@@ -174,11 +175,8 @@ impl Worker {
                         let (stats, took) = (Box::new(self.dataplane.stats()), now.elapsed());
                         if self.dataplane.in_sync() {
                             let statuses = self.dataplane.take_statuses();
-                            let large = messages >= MANY || outcome.tables.bytes >= LARGE_BYTES;
+                            large |= messages >= MANY || outcome.tables.bytes >= LARGE_BYTES;
                             report(Report::Applied { outcome, stats, took, messages, taken, statuses });
-                            if large {
-                                memory::give_back();
-                            }
                         } else {
                             report(Report::Idle);
                         }
@@ -194,6 +192,10 @@ impl Worker {
                 report(Report::Idle);
             }
             if !more {
+                // Nobody waits for anything now.
+                if std::mem::take(&mut large) {
+                    memory::give_back();
+                }
                 self.wait(next);
             }
         }

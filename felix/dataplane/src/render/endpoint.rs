@@ -33,6 +33,7 @@ pub fn uses(endpoint: &WorkloadEndpoint, family: Family) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierSteps {
     pub default_action: TierDefaultAction,
+    /// Empty where all policies of the tier are staged: it decides nothing.
     pub chains: Vec<Arc<str>>,
 }
 
@@ -89,14 +90,21 @@ pub fn enforced(tier: &TierInfo, direction: Direction) -> impl Iterator<Item = &
     policies.iter().map(|p| &**p).filter(|p| !p.kind.staged())
 }
 
-/// Each policy's own chain; tiers that enforce nothing are left out.
+/// True where a tier has policies of a direction, staged or not.
+pub fn applies(tier: &TierInfo, direction: Direction) -> bool {
+    match direction {
+        Direction::Ingress => !tier.ingress.is_empty(),
+        Direction::Egress => !tier.egress.is_empty(),
+    }
+}
+
+/// Each policy's own chain.
 fn own_steps(tiers: &[TierInfo], direction: Direction) -> Vec<TierSteps> {
     let steps = |tier: &TierInfo| {
-        let chains: Vec<Arc<str>> =
-            enforced(tier, direction).map(|p| names::policy_chain(direction, p).into()).collect();
-        (!chains.is_empty()).then_some(TierSteps { default_action: tier.default_action, chains })
+        let chains = enforced(tier, direction).map(|p| names::policy_chain(direction, p).into()).collect();
+        TierSteps { default_action: tier.default_action, chains }
     };
-    tiers.iter().filter_map(steps).collect()
+    tiers.iter().filter(|t| applies(t, direction)).map(steps).collect()
 }
 
 fn workload_chain(
@@ -225,18 +233,18 @@ fn clear_verdict(config: &Config) -> Rule {
     Rule::always(Action::Mark { clear: config.marks.accept | config.marks.pass, set: 0 })
 }
 
-/// True where a policy applies.
+/// True where a policy that is enforced applies.
 fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) -> bool {
     let pass = config.marks.pass;
     for tier in tiers {
         out.push(Rule::always(Action::Mark { clear: pass, set: 0 }));
         jumps(&tier.chains, config, purpose, out);
         let ends = matches!(purpose, Purpose::Normal | Purpose::Forward);
-        if ends && tier.default_action == TierDefaultAction::Deny {
+        if ends && !tier.chains.is_empty() && tier.default_action == TierDefaultAction::Deny {
             out.push(Rule::when(vec![Match::mark_clear(pass)], deny(config)));
         }
     }
-    !tiers.is_empty()
+    tiers.iter().any(|t| !t.chains.is_empty())
 }
 
 /// Chains that are gone through until one of them accepts or passes.

@@ -79,6 +79,7 @@ enum Owner {
 #[derive(Debug)]
 struct Member {
     list: u32,
+    rank: u64,
     /// What it was told to go through.
     steps: Option<Steps>,
 }
@@ -119,9 +120,8 @@ pub struct Changes {
     pub interfaces: BTreeSet<Arc<str>>,
 }
 
-fn rank(interface: &Arc<str>) -> Ranked {
-    let hash = Sha256::digest(interface.as_bytes());
-    (hash.first_chunk().map_or(0, |b| u64::from_be_bytes(*b)), interface.clone())
+fn rank(interface: &str) -> u64 {
+    Sha256::digest(interface.as_bytes()).first_chunk().map_or(0, |b| u64::from_be_bytes(*b))
 }
 
 /// The tiers of a list's content.
@@ -163,16 +163,20 @@ impl Groups {
     pub fn set(&mut self, interface: &Arc<str>, direction: Direction, tiers: Option<&Arc<[TierInfo]>>) {
         let content = tiers.map(|t| self.content(t, direction)).filter(|(_, c)| !c.is_empty());
         let at = (interface.clone(), direction);
-        let old = self.members.get(&at).map(|m| m.list);
+        let (old, rank) = match self.members.get(&at) {
+            Some(member) => (Some(member.list), member.rank),
+            None => (None, rank(interface)),
+        };
+        let ranked = (rank, interface.clone());
         let same = old.and_then(|id| self.lists.get(id)).map(|l| &l.content) == content.as_ref();
         if same {
             return;
         }
-        let new = content.map(|c| self.join(c, interface));
+        let new = content.map(|c| self.join(c, ranked.clone()));
         match (new, self.members.get_mut(&at)) {
             (Some(list), Some(member)) => member.list = list,
             (Some(list), None) => {
-                self.members.insert(at, Member { list, steps: None });
+                self.members.insert(at, Member { list, rank, steps: None });
             }
             (None, _) => {
                 if self.members.remove(&at).is_some() {
@@ -182,26 +186,21 @@ impl Groups {
         }
         // At last: policies keep their numbers.
         if let Some(old) = old {
-            self.leave(old, interface);
+            self.leave(old, &ranked);
         }
     }
 
     fn content(&mut self, tiers: &[TierInfo], direction: Direction) -> Content {
         let mut out = Vec::with_capacity(tiers.iter().map(|t| t.ingress.len().max(t.egress.len()) + 2).sum());
-        for tier in tiers {
-            let start = out.len();
-            out.extend([number_of(tier.default_action), 0]);
+        for tier in tiers.iter().filter(|t| endpoint::applies(t, direction)) {
+            let count = endpoint::enforced(tier, direction).count();
+            out.extend([number_of(tier.default_action), u32::try_from(count).unwrap_or(u32::MAX)]);
             out.extend(endpoint::enforced(tier, direction).map(|p| self.policies.number(p)));
-            let count = out.len() - start - 2;
-            match out.get_mut(start + 1) {
-                Some(place) if count > 0 => *place = u32::try_from(count).unwrap_or(u32::MAX),
-                _ => out.truncate(start),
-            }
         }
         (direction, out.into())
     }
 
-    fn join(&mut self, content: Content, interface: &Arc<str>) -> u32 {
+    fn join(&mut self, content: Content, member: Ranked) -> u32 {
         let id = match self.lists_by_content.get(&content) {
             Some(id) => *id,
             None => {
@@ -224,15 +223,15 @@ impl Groups {
             }
         };
         if let Some(list) = self.lists.get_mut(id) {
-            list.members.insert(rank(interface));
+            list.members.insert(member);
         }
         self.touch(id);
         id
     }
 
-    fn leave(&mut self, id: u32, interface: &Arc<str>) {
+    fn leave(&mut self, id: u32, member: &Ranked) {
         let Some(list) = self.lists.get_mut(id) else { return };
-        list.members.remove(&rank(interface));
+        list.members.remove(member);
         if !list.members.is_empty() {
             self.touch(id);
             return;
