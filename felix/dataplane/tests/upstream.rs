@@ -318,19 +318,6 @@ fn intended_iptables(mut chains: Chains) -> Chains {
             *r = r.replace("--icmp-type 8/0", "--icmp-type 8");
         }
     }
-    // One choice among ports and sets is two rules here, four and a mark bit there.
-    if let Some(rules) = chains.get_mut("filter cali-pi-gnp/allow-web") {
-        let from = "--match-set ";
-        let source = rules[3].split("--").find(|w| w.starts_with("match-set")).unwrap().to_owned();
-        let source = source.trim_start_matches("match-set ").trim().trim_end_matches(" src").to_owned();
-        let family = &source[..6];
-        let accept = "--set-xmark 0x10000/0x10000 -j MARK -p 6";
-        let two = [
-            format!("--dports 80,443,8000:8080 {from}{source} src {accept}"),
-            format!("{from}{family}n:dqu9xSJcdh7mHS7HVyZh4AK dst,dst {from}{source} src {accept}"),
-        ];
-        rules.splice(..4, two);
-    }
     // Upstream divides the four interfaces by a character that three of them share; few stand together here.
     for (direction, option, prefix) in [("from", "-i", "fw"), ("to", "-o", "tw")] {
         let root = format!("filter cali-{direction}-wl-dispatch");
