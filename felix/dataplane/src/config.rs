@@ -302,3 +302,18 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_and_what_is_to_be_ignored_are_no_interfaces_of_the_host() {
+        let pattern = Exclude::Pattern(Regex::new("^veth[0-9]+$").unwrap());
+        let config = Config::default();
+        let of = |name: &str| config.is_host_interface(name);
+        assert!(of("eth0") && of("lo") && of("veth1") && !of("cali1") && !of("kube-ipvs0"));
+        let config = Config { interface_exclude: vec![pattern], ..config };
+        assert!(config.is_host_interface("kube-ipvs0") && !config.is_host_interface("veth1"));
+    }
+}

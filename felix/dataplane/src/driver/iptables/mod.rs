@@ -45,6 +45,8 @@ use crate::tally::TALLY;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for the lock that programs of xtables share, seconds.
 const LOCK_WAIT: &str = "--wait=20";
+/// How soon tables are read again that someone else changed while they were read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How soon what could not be removed is tried again.
 const REMOVE_AGAIN: Duration = Duration::from_millis(50);
 
@@ -223,7 +225,8 @@ impl IptablesDriver {
             t.changes_done();
         }
         let again = match (foreign, removed) {
-            (true, _) => Some(Duration::ZERO),
+            // Who writes on and on, while we only read, is not to keep us busy.
+            (true, _) => Some(if written.contains(&true) { Duration::ZERO } else { READ_AGAIN }),
             (false, false) => Some(REMOVE_AGAIN),
             (false, true) => None,
         };
