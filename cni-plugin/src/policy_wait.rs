@@ -110,6 +110,7 @@ mod tests {
             assert!(wait(&conf(dir.path(), 0), &w).await);
             let c = conf(dir.path(), 1);
             assert!(!wait(&c, &w).await);
+            let c = conf(dir.path(), 60);
             let (came, ()) = tokio::join!(wait(&c, &w), async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 std::fs::write(status_file(&c, &w), "{}").unwrap();

@@ -59,10 +59,14 @@ pub async fn open(conf: &NetConf) -> Result<Stores, CniError> {
     Ok(Stores { store, api, kubernetes, pods_from_api: kubernetes || policy })
 }
 
-/// IPAM for a node: its processes queue up to write a block.
+/// IPAM for a node. With Kubernetes its processes queue up to write a block: one that loses has spent two requests of the
+/// API server. A transaction of etcd that loses costs less than the queue.
 pub fn ipam(stores: &Stores, node: &str) -> IpamClient {
-    let queue = Path::new(QUEUES).join(format!("ipam-{node}.queue"));
-    IpamClient::new(Arc::clone(&stores.store)).with_turns(Turns::at(&queue))
+    let client = IpamClient::new(Arc::clone(&stores.store));
+    if !stores.kubernetes {
+        return client;
+    }
+    client.with_turns(Turns::at(&Path::new(QUEUES).join(format!("ipam-{node}.queue"))))
 }
 
 fn client_config(conf: &NetConf) -> Result<ClientConfig, CniError> {

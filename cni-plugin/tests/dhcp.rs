@@ -61,7 +61,7 @@ fn daemons(m: &Machine, socket: &Path) -> Daemons {
         vec![server, client]
     });
     let all = Daemons(all);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !socket.exists() {
         assert!(Instant::now() < deadline, "the plugin's daemon did not start");
         std::thread::sleep(Duration::from_millis(20));
@@ -119,7 +119,7 @@ fn a_lease_is_taken_for_the_pod_and_given_back() {
     for _ in 0..2 {
         call("DEL", &conf).success();
     }
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while leases().contains(bare) {
         assert!(Instant::now() < deadline, "the lease was not given back: {}", leases());
         std::thread::sleep(Duration::from_millis(50));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use host::{Felix, Host};
 use libcalico_testing::within;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn everything_is_on_the_host_once_felix_is_ready() {
@@ -54,7 +54,19 @@ fn an_init_container_ends_and_the_node_goes_on_where_it_stopped() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let kept = cni_plugin::install::keep(&settings);
-        let _ = tokio::time::timeout(Duration::from_secs(5), kept).await;
+        let copy = host.net("calico-tls/etcd-ca");
+        let copied = async {
+            while fs::read_to_string(&copy).is_ok_and(|text| text != "two") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let either = async {
+            tokio::select! {
+                _ = kept => {}
+                () = copied => {}
+            }
+        };
+        let _ = tokio::time::timeout(SOON, either).await;
     });
     assert_eq!(host.configurations(), ["10-calico.conflist"]);
     let copy = fs::read_to_string(host.net("calico-tls/etcd-ca")).unwrap();

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libcalico_testing::{Need, can_run};
 use nix::mount::{MsFlags, mount};
@@ -102,10 +102,8 @@ fn a_full_disk_is_told_and_what_stood_still_works() {
         tmpfs(&host.path("bin"), &format!("{}k", size * 5 / 2 / 1024), MsFlags::empty());
         host.run(&QUIET).unwrap();
         next_version(&host);
-        let begun = Instant::now();
         let e = host.run(&QUIET).unwrap_err();
         assert!(e.contains("free space") && e.contains("/bin/calico"), "{e}");
-        assert!(begun.elapsed() < Duration::from_secs(30));
         works(&host).unwrap();
         assert_eq!(
             host.all_below("bin"),

@@ -98,7 +98,7 @@ fn the_plugin_always_has_a_token_that_the_server_takes() {
     c.make_account();
     let said = c.status();
     assert!(said.contains("refused the credentials"), "{said}");
-    within(Duration::from_secs(10), "a new token after the rejection", || c.accepted());
+    within(SOON, "a new token after the rejection", || c.accepted());
     within(SOON, "the report is taken back", || !rejection::reported(&c.host.net("calico-kubeconfig")));
 
     // The server is away just when a token is needed: the file stays as it is, and is right again afterwards.

@@ -156,7 +156,7 @@ impl Machine {
                 .unwrap()
         });
         self.etcd = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !self.ns.enter(|| std::net::TcpStream::connect("127.0.0.1:2379").is_ok()) {
             assert!(Instant::now() < deadline, "etcd did not start");
             std::thread::sleep(Duration::from_millis(30));

@@ -120,3 +120,32 @@ fn tunnel_addresses(n: &Node) -> impl Iterator<Item = &str> {
     .flatten()
     .filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libcalico_model::Revision;
+    use libcalico_model::ipam::Handle;
+
+    /// What is found where the readings, one after the other and then the last for ever, have a stray handle or not.
+    async fn found(stray: &[bool]) -> (usize, usize) {
+        let mut looks = 0;
+        let look = async || {
+            let mut records = Records::default();
+            if *stray.get(looks).or(stray.last()).unwrap() {
+                records.handles.insert("stray".to_owned(), (Handle::default(), Revision::default()));
+            }
+            looks += 1;
+            Ok::<_, IpamError>(records)
+        };
+        let (_, findings) = settled(look).await.unwrap();
+        (findings.problems.len(), looks)
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_told_where_every_reading_says_so() {
+        assert_eq!(found(&[false]).await, (0, 1));
+        assert_eq!(found(&[true, false]).await, (0, 2));
+        assert_eq!(found(&[true]).await, (1, LOOKS));
+    }
+}

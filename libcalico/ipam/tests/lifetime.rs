@@ -144,7 +144,7 @@ fn a_released_address_rests_as_long_as_the_cluster_says() {
                 Ok(got) => break got,
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
-            assert!(released.elapsed() < Duration::from_secs(10));
+            assert!(released.elapsed() < Duration::from_secs(60));
         };
         assert!(released.elapsed() >= Duration::from_secs(1));
         assert_eq!(third.addresses, first.addresses);
