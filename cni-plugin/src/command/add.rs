@@ -12,6 +12,10 @@
 //! | etcd | 2: the host's claims; then all else and the blocks that they name | 1 transaction |
 //! | Kubernetes | the same 2, the second one of nine requests at once over one connection | 3: handle, block, pod |
 //!
+//! On Kubernetes claims, pools and reservations come from the API server's cache, all else as it stands now (what may follow
+//! from which: `libcalico_ipam::assign`). A new block costs two more reads at once and a write. Of several ADDs at once on a
+//! node each waits for its turn to write the block (`libcalico_ipam::turns`), with its handle written and nothing locked.
+//!
 //! The claims come first because only they tell which blocks to read, and reading all blocks would grow with the
 //! cluster. Kubernetes has no transactions, and its three writes keep their order: interrupted anywhere, what was
 //! written leads DEL to the rest.
