@@ -159,12 +159,14 @@ impl Dataplane {
     pub fn on_message(&mut self, message: &Message) {
         match message {
             Message::InSync => self.in_sync = true,
-            Message::WorkloadEndpointUpdate(key, e) if !self.managers.tells_of_policies_alone(key, e) => {
-                self.dirty_interfaces.insert(e.interface_name.as_str().into());
+            Message::WorkloadEndpointUpdate(key, e) => {
+                if !self.managers.tells_of_policies_alone(key, e) {
+                    self.dirty_interfaces.insert(e.interface_name.as_str().into());
+                    self.statuses.on_message(message);
+                }
             }
-            _ => {}
+            other => self.statuses.on_message(other),
         }
-        self.statuses.on_message(message);
         self.managers.on_message(message, &mut self.outputs);
     }
 

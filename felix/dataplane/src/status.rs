@@ -11,7 +11,7 @@ use felix_message::{HostEndpoint, Message, WorkloadEndpoint};
 use libcalico_model::key::WorkloadEndpointKey;
 
 use crate::interfaces::Interfaces;
-use crate::managers::{Managers, differ_in_policies_alone};
+use crate::managers::Managers;
 
 /// How an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,13 @@ pub struct StatusTracker {
 }
 
 impl StatusTracker {
-    /// Takes a message.
+    /// Takes a message. One that tells of an endpoint's policies alone need not come here.
     pub fn on_message(&mut self, message: &Message) {
         match message {
             Message::WorkloadEndpointUpdate(key, e) => {
-                self.workloads.insert(key.clone(), e.clone());
+                // Nobody who is told wants the policies: lists that are long replaced must not live on here.
+                let e = Arc::new(WorkloadEndpoint { tiers: Arc::default(), ..(**e).clone() });
+                self.workloads.insert(key.clone(), e);
                 self.dirty.insert(key.clone());
             }
             Message::WorkloadEndpointRemove(key) => {
@@ -103,14 +105,11 @@ impl StatusTracker {
             let chosen = managers.workload_on(&e.interface_name) == Some(&key);
             let status = if e.active && carries && chosen { Status::Up } else { Status::Down };
             // The same words about the same endpoint: nothing to tell.
-            let same = |old: &WorkloadEndpoint| differ_in_policies_alone(old, e);
-            if self.reported.get(&key).is_some_and(|(s, old)| *s == status && same(old)) {
+            if self.reported.get(&key).is_some_and(|(s, old)| *s == status && **old == **e) {
                 continue;
             }
-            // Nobody who is told wants the policies: lists that are long replaced must not live on here.
-            let told = Arc::new(WorkloadEndpoint { tiers: Arc::default(), ..(**e).clone() });
-            self.reported.insert(key.clone(), (status, told.clone()));
-            out.push(Change::Workload(key, Some((status, told))));
+            self.reported.insert(key.clone(), (status, e.clone()));
+            out.push(Change::Workload(key, Some((status, e.clone()))));
         }
         if std::mem::take(&mut self.dirty_hosts) {
             self.host_changes(interfaces, &mut out);

@@ -43,7 +43,7 @@ fn nets(key: &WorkloadEndpointKey, e: &WorkloadEndpoint, config: &Config) -> BTr
 }
 
 /// True where two endpoints are the same, but for their policies.
-pub fn differ_in_policies_alone(a: &WorkloadEndpoint, b: &WorkloadEndpoint) -> bool {
+fn differ_in_policies_alone(a: &WorkloadEndpoint, b: &WorkloadEndpoint) -> bool {
     let WorkloadEndpoint {
         active,
         interface_name,

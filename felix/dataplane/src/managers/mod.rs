@@ -13,8 +13,6 @@ mod policy;
 mod policy_group;
 mod statics;
 
-pub use endpoint::differ_in_policies_alone;
-
 use std::sync::Arc;
 
 use felix_message::Message;
