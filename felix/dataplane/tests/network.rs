@@ -380,6 +380,7 @@ fn a_log_rule_writes_no_more_often_than_its_limit() {
         ]);
         assert!((0..6).all(|_| ping(&a.ns, b.v4)));
         let packets: Vec<_> = c.read().iter().map(|(_, action, n)| (*action, n.packets)).collect();
-        assert_eq!(packets, [("log", 3), ("allow", 6)], "{backend:?}");
+        // What is not answered in time is sent again.
+        assert!(matches!(packets[..], [("log", 3), ("allow", 6..)]), "{backend:?}: {packets:?}");
     }
 }
