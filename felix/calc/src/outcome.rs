@@ -209,8 +209,9 @@ impl From<&Mirror> for Outcome {
         for (key, w) in &m.workloads {
             let name = format!("{}/{}/{}", key.orchestrator, key.workload, key.endpoint);
             out.endpoint_policy_order.insert(name.clone(), order(&w.tiers));
-            out.untracked_endpoint_policy_order.insert(name.clone(), None);
-            out.prednat_endpoint_policy_order.insert(name, None);
+            for order in [&mut out.untracked_endpoint_policy_order, &mut out.prednat_endpoint_policy_order] {
+                order.insert(name.clone(), None);
+            }
         }
         for (name, h) in &m.hosts {
             out.endpoint_policy_order.insert(name.clone(), order(&h.tiers));
