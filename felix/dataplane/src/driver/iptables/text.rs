@@ -532,17 +532,15 @@ mod tests {
         );
     }
 
+    /// Port 80, or an address and port of a set.
+    fn port_or_set() -> Match {
+        let sets = vec![SetName::Calculated("n:a".into())];
+        Match::AnyPort { end: End::Dst, not: false, protocol: 6, ranges: ranges(&[(80, 80)]), sets }
+    }
+
     #[test]
     fn two_unions_use_both_scratch_bits() {
-        let set = SetName::Calculated("n:a".into());
-        let any = Match::AnyPort {
-            end: End::Dst,
-            not: false,
-            protocol: 6,
-            ranges: ranges(&[(80, 80)]),
-            sets: vec![set],
-        };
-        let matches = vec![tcp(), nets(End::Src, false, &["10.0.0.0/8", "192.0.2.0/24"]), any];
+        let matches = vec![tcp(), nets(End::Src, false, &["10.0.0.0/8", "192.0.2.0/24"]), port_or_set()];
         assert_eq!(
             text(matches, ACCEPT),
             [
@@ -627,15 +625,7 @@ mod tests {
         let both = [End::Src, End::Dst].map(|e| nets(e, false, &["10.0.0.0/8", "192.0.2.0/24"]));
         let (all, before) = at(both.to_vec());
         assert_eq!(before, all - 1);
-        let set = SetName::Calculated("n:a".into());
-        let any = Match::AnyPort {
-            end: End::Dst,
-            not: false,
-            protocol: 6,
-            ranges: ranges(&[(80, 80)]),
-            sets: vec![set],
-        };
-        let (all, before) = at(vec![tcp(), any]);
+        let (all, before) = at(vec![tcp(), port_or_set()]);
         assert_eq!(before, all - 1, "port and set may both hold");
     }
 
