@@ -1,7 +1,7 @@
 //! The same policies as upstream's Felix was given, chain by chain beside what it programmed.
 //!
-//! `upstream/nft-ruleset.txt` is a listing of upstream's tables (counters removed). Three differences are ours on
-//! purpose and named below.
+//! `upstream/nft-ruleset.txt` is a listing of upstream's tables (counters removed). Differences that are ours on
+//! purpose are named below.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,6 +158,88 @@ fn messages() -> Vec<Message> {
 /// Chains of one family, each a list of rules.
 type Chains = BTreeMap<String, Vec<String>>;
 
+/// How a listing says some things.
+struct Words {
+    /// Before a chain's name.
+    table: &'static str,
+    jump: &'static str,
+    goto: &'static str,
+    clear_pass: &'static str,
+    unless_passed: &'static str,
+}
+
+impl Words {
+    /// Chains of workloads.
+    fn workloads<'a>(&self, chains: &'a mut Chains) -> impl Iterator<Item = &'a mut Vec<String>> {
+        let prefixes = ["cali-tw-", "cali-fw-"].map(|p| format!("{}{p}", self.table));
+        let is = move |name: &str| prefixes.iter().any(|p| name.starts_with(p));
+        chains.iter_mut().filter(move |(name, _)| is(name)).map(|(_, rules)| rules)
+    }
+
+    /// Ours as if each workload's chain had in it what workloads share.
+    fn whole(&self, mut chains: Chains) -> Chains {
+        let shared = ["cali-to-wl-start", "cali-from-wl-start", "cali-te-", "cali-fe-"]
+            .map(|p| format!("{}{p}", self.table));
+        let is_shared = |name: &String| shared.iter().any(|p| name.starts_with(p));
+        let parts: Chains =
+            chains.iter().filter(|(n, _)| is_shared(n)).map(|(n, r)| (n.clone(), r.clone())).collect();
+        chains.retain(|name, _| !is_shared(name));
+        for rules in self.workloads(&mut chains) {
+            *rules = std::mem::take(rules)
+                .into_iter()
+                .flat_map(|rule| {
+                    let name = rule.strip_prefix(self.jump).or_else(|| rule.strip_prefix(self.goto));
+                    let part = name.and_then(|n| parts.get(&format!("{}{n}", self.table)));
+                    part.cloned().unwrap_or_else(|| vec![rule])
+                })
+                .collect();
+        }
+        chains
+    }
+
+    /// Upstream clears the pass bit twice before the first tier, and asks for it then; and before a tier in which nothing
+    /// is enforced.
+    fn without_idle_rules(&self, chains: &mut Chains) {
+        for rules in self.workloads(chains) {
+            let mut first = true;
+            let mut at = 0;
+            while at < rules.len() {
+                if rules[at] != self.clear_pass {
+                    at += 1;
+                    continue;
+                }
+                let next = rules.get_mut(at + 1).filter(|r| r.starts_with(self.unless_passed));
+                match next {
+                    Some(next) if first => *next = next.replacen(self.unless_passed, "", 1),
+                    Some(_) => {
+                        at += 1;
+                        continue;
+                    }
+                    None => {}
+                }
+                rules.remove(at);
+                first = false;
+            }
+        }
+    }
+}
+
+const NFT: Words = Words {
+    table: "filter-",
+    jump: "jump filter-",
+    goto: "goto filter-",
+    clear_pass: "meta mark set meta mark & 0xfffdffff",
+    unless_passed: "meta mark & 0x00020000 == 0x00000000 ",
+};
+
+const IPTABLES: Words = Words {
+    table: "filter ",
+    jump: "-j ",
+    goto: "-g ",
+    clear_pass: "--set-xmark 0x0/0x20000 -j MARK",
+    unless_passed: "--mark 0x0/0x20000 ",
+};
+
 /// What the managers make of the messages.
 fn desired() -> (Arc<Config>, Outputs) {
     let config = Config { endpoint_to_host_action: EndpointToHostAction::Accept, ..Config::default() };
@@ -237,6 +319,7 @@ fn intended(mut chains: Chains) -> Chains {
             rules.insert(at, rules[at].replace("ct status ! dnat", "ct state invalid,untracked"));
         }
     }
+    NFT.without_idle_rules(&mut chains);
     // A network and another one excluded are one rule here, three and a mark bit there.
     if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web")
         && let Some(at) = rules.iter().position(|r| r.contains("& 0xffefffff"))
@@ -253,7 +336,7 @@ fn intended(mut chains: Chains) -> Chains {
 #[test]
 fn every_chain_is_upstreams() {
     for family in Family::BOTH {
-        let (ours, upstreams) = (ours(family), intended(upstreams(family)));
+        let (ours, upstreams) = (NFT.whole(ours(family)), intended(upstreams(family)));
         assert!(upstreams.len() > 60, "the listing was not read");
         for (name, rules) in &upstreams {
             assert_eq!(ours.get(name), Some(rules), "{family:?} {name}");
@@ -318,6 +401,7 @@ fn intended_iptables(mut chains: Chains) -> Chains {
             *r = r.replace("--icmp-type 8/0", "--icmp-type 8");
         }
     }
+    IPTABLES.without_idle_rules(&mut chains);
     // Upstream divides the four interfaces by a character that three of them share; few stand together here.
     for (direction, option, prefix) in [("from", "-i", "fw"), ("to", "-o", "tw")] {
         let root = format!("filter cali-{direction}-wl-dispatch");
@@ -335,7 +419,7 @@ fn every_chain_of_iptables_is_upstreams() {
     let (config, outputs) = desired();
     for (family, listing) in Family::BOTH.into_iter().zip(listings) {
         let tables = &outputs.tables.families[family.index()];
-        let ours = saved(&felix_dataplane::driver::iptables::input(family, &config, tables));
+        let ours = IPTABLES.whole(saved(&felix_dataplane::driver::iptables::input(family, &config, tables)));
         let upstreams = intended_iptables(saved(listing));
         assert!(upstreams.len() > 60, "the listing was not read");
         for (name, rules) in &upstreams {

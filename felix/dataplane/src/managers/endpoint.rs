@@ -11,10 +11,12 @@ use ipnet::IpNet;
 use libcalico_model::key::WorkloadEndpointKey;
 
 use super::Outputs;
+use super::ending::Endings;
 use super::floating_ip::has_floating;
 use super::policy_group::{Groups, Shared};
 use crate::config::Config;
 use crate::driver::neighbour;
+use crate::render::endpoint::Ending;
 use crate::render::names::Direction;
 use crate::render::{endpoint, names};
 use crate::rule::{Action, Chain, ChainId, End, Family, Match, Rule, Table};
@@ -30,6 +32,7 @@ pub struct EndpointManager {
     dirty_policies: BTreeSet<Arc<str>>,
     dirty_nets: BTreeSet<IpNet>,
     groups: Groups,
+    endings: Endings,
     started: bool,
 }
 
@@ -78,6 +81,7 @@ impl EndpointManager {
             dirty_policies: BTreeSet::new(),
             dirty_nets: BTreeSet::new(),
             groups: Groups::default(),
+            endings: Endings::default(),
             started: false,
         }
     }
@@ -162,6 +166,7 @@ impl EndpointManager {
         for interface in &dirty {
             self.interface(interface, out);
         }
+        self.end(out);
         for net in std::mem::take(&mut self.dirty_nets) {
             let winner = self
                 .by_net
@@ -211,17 +216,37 @@ impl EndpointManager {
         changes.interfaces
     }
 
-    fn interface(&self, interface: &Arc<str>, out: &mut Outputs) {
-        let found = self.on_interface(interface);
-        let steps = [Direction::Ingress, Direction::Egress].map(|d| self.groups.steps(interface, d));
-        let chains = found.map(|e| endpoint::workload(e, &self.config, steps));
+    /// Brings the chains up to date that workloads' chains end in.
+    fn end(&mut self, out: &mut Outputs) {
+        let changes = self.endings.resolve();
+        for family in self.config.families() {
+            let tables = out.tables.family(*family);
+            for (name, ending) in &changes.define {
+                let chain = Arc::new(ending.chain(&self.config));
+                tables.set_chain(ChainId::new(Table::Filter, name.clone()), chain);
+            }
+            for name in &changes.remove {
+                tables.remove_chain(&ChainId::new(Table::Filter, name.clone()));
+            }
+        }
+    }
+
+    fn interface(&mut self, interface: &Arc<str>, out: &mut Outputs) {
+        let found = self.on_interface(interface).cloned();
+        let directions = [Direction::Ingress, Direction::Egress];
+        let steps = directions.map(|d| self.groups.steps(interface, d));
+        let chains = found.as_ref().map(|e| endpoint::workload(e, &self.config, steps));
+        let active = found.as_ref().filter(|e| e.active);
+        let endings = active.map(|e| directions.map(|d| Ending::of(e, d, self.groups.steps(interface, d))));
+        self.endings.set(interface, endings);
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));
         let chains = chains.map(|all| all.map(|(_, chain)| Arc::new(chain)));
         for family in self.config.families() {
             let tables = out.tables.family(*family);
-            let chains = chains.as_ref().filter(|_| found.is_some_and(|e| endpoint::uses(e, *family)));
+            let chains =
+                chains.as_ref().filter(|_| found.as_ref().is_some_and(|e| endpoint::uses(e, *family)));
             for (n, (map, id)) in maps.iter().zip(&ids).enumerate() {
                 let map = ChainId::new(Table::Filter, *map);
                 match chains.and_then(|c| c.get(n)) {

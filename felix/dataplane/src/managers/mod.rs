@@ -3,6 +3,7 @@
 //! In: messages of the calculation, and interfaces. Out: chains, sets, dispatch, routes in [`Outputs`]. Always holds:
 //! the desired state is a function of the messages' end result, not of their order or number.
 
+mod ending;
 mod endpoint;
 mod floating_ip;
 mod host;

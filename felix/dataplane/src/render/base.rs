@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{AllowAction, Config, EndpointToHostAction, ServiceLoopPrevention};
+use crate::render::endpoint;
+use crate::render::names::{self, Direction};
 use crate::render::policy::deny;
 use crate::rule::{
     Action, Chain, ChainId, End, Family, Hook, HookPoint, Match, Rule, SetName, Table, ct_state,
@@ -99,6 +101,9 @@ pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainI
             vec![Rule::always(jump("cali-fip-snat")), Rule::always(jump("cali-nat-outgoing"))],
         ),
     ];
+    for direction in [Direction::Ingress, Direction::Egress] {
+        out.push((Table::Filter, names::start_chain(direction), endpoint::workload_start(direction, config)));
+    }
     for table in [Table::Raw, Table::Mangle, Table::Filter] {
         out.push((table, "cali-failsafe-in", failsafe(table, family, config, true)));
         out.push((table, "cali-failsafe-out", failsafe(table, family, config, false)));

@@ -65,6 +65,77 @@ pub fn workload(
     [(name("cali-tw-"), chain(Direction::Ingress, to)), (name("cali-fw-"), chain(Direction::Egress, from))]
 }
 
+/// What all workloads' chains of a direction begin with: `cali-to-wl-start`, `cali-from-wl-start`. What goes on behind it
+/// is a new connection that is neither accepted nor passed, or has the accept bit where accepting is left to others.
+#[must_use]
+pub fn workload_start(direction: Direction, config: &Config) -> Vec<Rule> {
+    let mut out = Vec::new();
+    conntrack(config, Table::Filter, false, &mut out);
+    out.push(clear_verdict(config));
+    if direction == Direction::Egress {
+        // Encapsulated packets would leave policy behind at the other end.
+        if !config.allow_vxlan_from_workloads {
+            let port = felix_message::PortRange { first: config.vxlan_port, last: config.vxlan_port };
+            out.push(Rule::when(
+                vec![
+                    Match::Protocol { not: false, number: UDP },
+                    Match::Ports { end: End::Dst, not: false, ranges: vec![port] },
+                ],
+                deny(config),
+            ));
+        }
+        if !config.allow_ipip_from_workloads {
+            out.push(Rule::when(vec![Match::Protocol { not: false, number: IPIP }], deny(config)));
+        }
+    }
+    out
+}
+
+/// How a workload's chain ends, behind the jump to its last policy. Workloads with the same profiles share it: what the
+/// kernel goes through when it checks a table, at each change, is two or three rules for each of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ending {
+    pub direction: Direction,
+    /// What it does with a packet that policies said nothing about; `None`: there are no policies.
+    pub policies: Option<TierDefaultAction>,
+    pub profiles: Arc<[String]>,
+}
+
+impl Ending {
+    /// That of a workload.
+    #[must_use]
+    pub fn of(endpoint: &WorkloadEndpoint, direction: Direction, steps: Option<&Steps>) -> Self {
+        let policies = match steps {
+            // Denies by itself.
+            Some(Steps::Shared(_)) => Some(TierDefaultAction::Pass),
+            Some(Steps::Own(list)) => deciding(list).last().map(|t| t.default_action),
+            None => None,
+        };
+        Self { direction, policies, profiles: endpoint.profiles.as_slice().into() }
+    }
+
+    /// The chain's name.
+    #[must_use]
+    pub fn chain_name(&self) -> String {
+        names::ending_chain(self.direction, self.policies, &self.profiles)
+    }
+
+    /// The chain.
+    #[must_use]
+    pub fn chain(&self, config: &Config) -> Chain {
+        let mut out = Vec::new();
+        if self.policies.is_some() {
+            out.push(Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return));
+        }
+        if self.policies == Some(TierDefaultAction::Deny) {
+            out.push(Rule::when(vec![Match::mark_clear(config.marks.pass)], deny(config)));
+        }
+        profiles(&self.profiles, self.direction, config, &mut out);
+        out.push(Rule::always(deny(config)));
+        Chain::new(out)
+    }
+}
+
 /// What policies of one direction do with a packet: the chain that workloads share. Nothing said: it returns unmarked.
 #[must_use]
 pub fn policies(list: &[TierSteps], config: &Config) -> Chain {
@@ -113,37 +184,35 @@ fn workload_chain(
     direction: Direction,
     steps: Option<&Steps>,
 ) -> Chain {
-    let mut out = Vec::new();
-    conntrack(config, Table::Filter, false, &mut out);
-    out.push(clear_verdict(config));
-    if direction == Direction::Egress {
-        // Encapsulated packets would leave policy behind at the other end.
-        if !config.allow_vxlan_from_workloads {
-            let port = felix_message::PortRange { first: config.vxlan_port, last: config.vxlan_port };
-            out.push(Rule::when(
-                vec![
-                    Match::Protocol { not: false, number: UDP },
-                    Match::Ports { end: End::Dst, not: false, ranges: vec![port] },
-                ],
-                deny(config),
-            ));
-        }
-        if !config.allow_ipip_from_workloads {
-            out.push(Rule::when(vec![Match::Protocol { not: false, number: IPIP }], deny(config)));
-        }
+    let accepted = || Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return);
+    let mut out = vec![Rule::always(Action::Jump(names::start_chain(direction).into()))];
+    if config.filter_allow_action == AllowAction::Return {
+        out.push(accepted());
     }
     match steps {
-        Some(Steps::Shared(chain)) => {
-            out.push(Rule::always(Action::Jump(chain.clone())));
-            out.push(Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return));
-        }
+        Some(Steps::Shared(chain)) => out.push(Rule::always(Action::Jump(chain.clone()))),
         Some(Steps::Own(list)) => {
-            tiers(list, config, Purpose::Normal, &mut out);
+            let list: Vec<&TierSteps> = deciding(list).collect();
+            for (n, tier) in list.iter().enumerate() {
+                let begin = out.len();
+                jumps(&tier.chains, config, Purpose::Normal, &mut out);
+                if n == 0 {
+                    // Nothing has passed it yet.
+                    out[begin].matches.clear();
+                } else {
+                    out.insert(begin, Rule::always(Action::Mark { clear: config.marks.pass, set: 0 }));
+                }
+                if n + 1 == list.len() {
+                    // The ending asks first of all whether the last policy accepted.
+                    out.pop();
+                } else {
+                    out.extend(unless_passed(tier, config));
+                }
+            }
         }
         None => {}
     }
-    profiles(&endpoint.profiles, direction, config, &mut out);
-    out.push(Rule::always(deny(config)));
+    out.push(Rule::always(Action::Goto(Ending::of(endpoint, direction, steps).chain_name().into())));
     Chain::new(out)
 }
 
@@ -233,6 +302,17 @@ fn clear_verdict(config: &Config) -> Rule {
     Rule::always(Action::Mark { clear: config.marks.accept | config.marks.pass, set: 0 })
 }
 
+/// Tiers that decide something.
+fn deciding(list: &[TierSteps]) -> impl Iterator<Item = &TierSteps> {
+    list.iter().filter(|t| !t.chains.is_empty())
+}
+
+/// A tier that denies what its policies say nothing about.
+fn unless_passed(tier: &TierSteps, config: &Config) -> Option<Rule> {
+    (tier.default_action == TierDefaultAction::Deny)
+        .then(|| Rule::when(vec![Match::mark_clear(config.marks.pass)], deny(config)))
+}
+
 /// True where a policy that is enforced applies.
 fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) -> bool {
     let pass = config.marks.pass;
@@ -240,11 +320,11 @@ fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<R
         out.push(Rule::always(Action::Mark { clear: pass, set: 0 }));
         jumps(&tier.chains, config, purpose, out);
         let ends = matches!(purpose, Purpose::Normal | Purpose::Forward);
-        if ends && !tier.chains.is_empty() && tier.default_action == TierDefaultAction::Deny {
-            out.push(Rule::when(vec![Match::mark_clear(pass)], deny(config)));
+        if ends && !tier.chains.is_empty() {
+            out.extend(unless_passed(tier, config));
         }
     }
-    tiers.iter().any(|t| !t.chains.is_empty())
+    deciding(tiers).next().is_some()
 }
 
 /// Chains that are gone through until one of them accepts or passes.

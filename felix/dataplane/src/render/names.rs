@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use felix_message::TierDefaultAction;
 use libcalico_model::key::PolicyKey;
 use sha2::{Digest as _, Sha256};
 
@@ -97,6 +98,37 @@ pub fn run_chain(direction: Direction, interface: &str, selector: &str, before: 
     let suffix =
         if before == 0 { format!("{interface}/{hash}") } else { format!("{interface}/{hash}/{before}") };
     endpoint_chain(group_prefix(direction), &suffix)
+}
+
+/// `cali-to-wl-start`, `cali-from-wl-start`: what all workloads' chains begin with.
+#[must_use]
+pub fn start_chain(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "cali-to-wl-start",
+        Direction::Egress => "cali-from-wl-start",
+    }
+}
+
+/// `cali-te-HASH`, `cali-fe-…`: how chains of workloads end that have these profiles, and policies with this action at
+/// last (`None`: no policies). The name tells what is in it.
+#[must_use]
+pub fn ending_chain(
+    direction: Direction,
+    policies: Option<TierDefaultAction>,
+    profiles: &[String],
+) -> String {
+    let prefix = match direction {
+        Direction::Ingress => "cali-te-",
+        Direction::Egress => "cali-fe-",
+    };
+    let policies = match policies {
+        None => "none",
+        Some(TierDefaultAction::Pass) => "pass",
+        Some(TierDefaultAction::Deny) => "deny",
+    };
+    // No name has such a character in it.
+    let content = profiles.iter().fold(policies.to_owned(), |all, p| format!("{all}\n{p}"));
+    format!("{prefix}{}", String::from_utf8_lossy(&tag(content.as_bytes())))
 }
 
 fn group_prefix(direction: Direction) -> &'static str {

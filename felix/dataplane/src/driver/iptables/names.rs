@@ -18,7 +18,7 @@ const MAX_INTERFACE: usize = 15;
 pub const CHAIN_PREFIX: &str = "cali-";
 
 /// Kinds of chains that carry another object's name; a long one keeps this much.
-const PREFIXES: [&str; 12] = [
+const PREFIXES: [&str; 14] = [
     "cali-pri-",
     "cali-pro-",
     "cali-gi-",
@@ -27,6 +27,8 @@ const PREFIXES: [&str; 12] = [
     "cali-po-",
     "cali-tw-",
     "cali-fw-",
+    "cali-te-",
+    "cali-fe-",
     "cali-thfw-",
     "cali-fhfw-",
     "cali-th-",
