@@ -263,7 +263,8 @@ impl LocalEndpoints {
         if state.matches == 0 {
             return;
         }
-        let changed = rematch(&mut self.slots, &mut self.matches, id, |_, _| Some(false));
+        let all = 0..self.slots.len() as u32;
+        let changed = rematch((&mut self.slots, all), &mut self.matches, id, |_, _| Some(false));
         self.stale_messages.extend(changed.touched);
     }
 
@@ -344,7 +345,15 @@ impl LocalEndpoints {
                 self.stale_policies.insert((*policy.key).clone());
             }
             let (index, stale) = (&self.index, &self.stale_labels);
-            let changed = rematch(&mut self.slots, &mut self.matches, id, |at, local| {
+            // Where it matched nobody before, those alone are asked that have a label which it demands.
+            let (labels, fewer_than) = (&world.items.labels, self.by_item.len());
+            let few =
+                if state.matches == 0 { index.candidates(state.selector, labels, fewer_than) } else { None };
+            let asked: Vec<u32> = match few {
+                Some(items) => items.iter().filter_map(|i| self.by_item.get(i)).copied().collect(),
+                None => (0..self.slots.len() as u32).collect(),
+            };
+            let changed = rematch((&mut self.slots, asked), &mut self.matches, id, |at, local| {
                 let asked = !stale.contains(&at);
                 asked.then(|| index.matches(state.selector, &world.items.view(local.item)))
             });
@@ -455,16 +464,16 @@ struct Rematched {
 
 /// Asks endpoints whether they match a policy. `ask` gives none for an endpoint that stays as it is.
 fn rematch(
-    slots: &mut [Option<Slot>],
+    (slots, asked): (&mut [Option<Slot>], impl IntoIterator<Item = u32>),
     sets: &mut MatchSets,
     policy: PolicyId,
     ask: impl Fn(u32, &Local) -> Option<bool>,
 ) -> Rematched {
     let mut out = Rematched::default();
     let mut step = sets.step(policy);
-    for (at, slot) in slots.iter_mut().enumerate() {
-        let at = at as u32;
-        let Some(local) = slot.as_mut().and_then(|s| s.local.as_mut()) else { continue };
+    for at in asked {
+        let slot = slots.get_mut(at as usize).and_then(Option::as_mut);
+        let Some(local) = slot.and_then(|s| s.local.as_mut()) else { continue };
         let Some(now) = ask(at, local) else { continue };
         match (step.has(local.matches), now) {
             (false, false) => continue,

@@ -265,6 +265,26 @@ impl SelectorIndex {
         users
     }
 
+    /// Items of which every match of a selector is one, sorted and distinct, where they are fewer than so many.
+    pub fn candidates(&self, id: u32, labels: &Labels, fewer_than: usize) -> Option<Vec<u32>> {
+        let mut out = Vec::new();
+        let entry = self.entry(id)?;
+        match &entry.place {
+            Place::Nowhere => {}
+            Place::Anywhere => return None,
+            Place::Labels(_) | Place::Name(_) => {
+                let pairs = rarest(&entry.selector, labels);
+                if pairs.iter().map(|&p| labels.weight(p)).sum::<usize>() >= fewer_than {
+                    return None;
+                }
+                pairs.into_iter().for_each(|pair| labels.items_with(pair, &mut out));
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        Some(out)
+    }
+
     /// Items whose labels match a selector of the index, sorted and distinct. `view_of` gives an item's view.
     /// Only items that have the rarest of the labels that the selector demands are evaluated.
     pub fn items<'a>(&self, id: u32, labels: &'a Labels, view_of: impl Fn(u32) -> View<'a>) -> Vec<u32> {

@@ -97,6 +97,8 @@ pub struct Dataplane {
     connections: Cleaner,
     statuses: StatusTracker,
     interfaces: Interfaces,
+    /// How many of them are workloads'.
+    workload_interfaces: usize,
     /// Workload interfaces whose settings are to be looked at.
     dirty_interfaces: BTreeSet<Arc<str>>,
     route_monitor: Netlink,
@@ -136,6 +138,7 @@ impl Dataplane {
             connections: Cleaner::start().map_err(StartError::Connections)?,
             statuses: StatusTracker::default(),
             interfaces: Interfaces::default(),
+            workload_interfaces: 0,
             dirty_interfaces: BTreeSet::new(),
             route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
                 .map_err(watch("interfaces"))?,
@@ -238,6 +241,7 @@ impl Dataplane {
         }
         if !changed.is_empty() {
             self.managers.on_interfaces(&self.interfaces);
+            self.count_interfaces();
         }
         drift || !changed.is_empty() || lost.is_err()
     }
@@ -253,7 +257,13 @@ impl Dataplane {
         self.routes.resync();
         let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
         self.dirty_interfaces.extend(workloads.map(|i| i.name.clone()));
+        self.count_interfaces();
         Ok(())
+    }
+
+    fn count_interfaces(&mut self) {
+        let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
+        self.workload_interfaces = workloads.count();
     }
 
     /// Brings the kernel to the desired state. Before the datastore is in sync it does nothing.
@@ -394,9 +404,11 @@ impl Dataplane {
     /// Figures for metrics.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let workloads = self.interfaces.all().filter(|i| self.config.is_workload_interface(&i.name));
-        let routes = self.outputs.routes.iter().count();
-        Stats { tables: self.tables.counts(), interfaces: workloads.count(), routes }
+        Stats {
+            tables: self.tables.counts(),
+            interfaces: self.workload_interfaces,
+            routes: self.outputs.routes.len(),
+        }
     }
 
     /// What is believed to stand in the kernel, and where the kernel has something else.

@@ -23,6 +23,7 @@ pub struct Interface {
 pub struct Interfaces {
     by_index: BTreeMap<u32, Interface>,
     names: HashMap<Arc<str>, u32>,
+    version: u64,
 }
 
 impl Interfaces {
@@ -39,6 +40,12 @@ impl Interfaces {
             }
         }
         me
+    }
+
+    /// Another number after each change. After a read-back it begins anew.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// All, by index.
@@ -66,6 +73,12 @@ impl Interfaces {
 
     /// Takes a notification; returns the interface's name where something changed.
     pub fn on_event(&mut self, event: &Event) -> Option<Arc<str>> {
+        let changed = self.take(event);
+        self.version += u64::from(changed.is_some());
+        changed
+    }
+
+    fn take(&mut self, event: &Event) -> Option<Arc<str>> {
         match event {
             Event::Link(l) => self.link(l),
             Event::LinkGone(l) => {

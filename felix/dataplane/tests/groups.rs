@@ -8,7 +8,7 @@ use felix_dataplane::driver::TableDriver as _;
 use felix_dataplane::driver::memory::{Memory, Tables};
 use felix_dataplane::managers::{Managers, Outputs};
 use felix_dataplane::rule::{ChainId, Table};
-use felix_message::{ActivePolicy, Message, TierDefaultAction, TierInfo, WorkloadEndpoint};
+use felix_message::{Action, ActivePolicy, Message, Rule, TierDefaultAction, TierInfo, WorkloadEndpoint};
 use libcalico_model::PolicyKind;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 use proptest::prelude::*;
@@ -50,7 +50,12 @@ fn key(kind: PolicyKind, name: &str) -> PolicyKey {
 }
 
 fn policy(name: &str, selector: &str) -> Message {
-    let p = ActivePolicy { original_selector: selector.to_owned(), ..ActivePolicy::default() };
+    with_rule(name, selector, Action::Allow)
+}
+
+fn with_rule(name: &str, selector: &str, action: Action) -> Message {
+    let inbound = vec![Rule { action, ..Rule::default() }];
+    let p = ActivePolicy { original_selector: selector.to_owned(), inbound, ..ActivePolicy::default() };
     Message::PolicyUpdate(key(PolicyKind::GlobalNetworkPolicy, name), Arc::new(p))
 }
 
@@ -125,6 +130,27 @@ fn one_more_policy_for_all_changes_one_chain() {
 }
 
 #[test]
+fn profiles_are_asked_where_a_policy_passes_a_packet_to_them() {
+    let mut felix = Felix::new();
+    let endings = |felix: &Felix| -> Vec<Vec<String>> {
+        let all = felix.driver.tables[0].chains.iter();
+        all.filter(|(id, _)| id.name.starts_with("cali-te-")).map(|(_, rules)| rules.clone()).collect()
+    };
+    felix.apply(&[policy("a", "all()"), workload(1, &["a"]), workload(2, &["a"]), workload(3, &[])]);
+    let [unprotected] = &endings(&felix)[..] else { panic!("one that has no policies") };
+    assert_eq!(unprotected, &["drop"], "it has no profiles here");
+    let changed = felix.apply(&[with_rule("a", "all()", Action::Pass)]);
+    assert_eq!(
+        changed,
+        ["filter-cali-pi-gnp/a", "filter-cali-tw-cali1", "filter-cali-tw-cali2"],
+        "their chains lead to the profiles now"
+    );
+    assert_eq!(endings(&felix).len(), 2, "one for both of them");
+    felix.apply(&[policy("a", "all()"), workload(3, &["a"])]);
+    assert_eq!(endings(&felix), Vec::<Vec<String>>::new(), "nobody goes there");
+}
+
+#[test]
 fn one_that_goes_another_way_leaves_the_others_chain_alone() {
     let mut felix = Felix::new();
     let mut all = workloads(100, &["a", "b"]);
@@ -166,15 +192,18 @@ fn a_policy_that_selects_others_than_before_is_shared_no_longer() {
 fn worlds() -> impl Strategy<Value = (Vec<u8>, Vec<Vec<u8>>)> {
     let lists = prop::collection::vec(prop::collection::btree_set(0_u8..8, 0..8), 0..24);
     (
-        prop::collection::vec(0_u8..3, 8),
+        prop::collection::vec(0_u8..6, 8),
         lists.prop_map(|l| l.into_iter().map(|s| s.into_iter().collect()).collect()),
     )
 }
 
 fn messages((selectors, lists): &(Vec<u8>, Vec<Vec<u8>>)) -> Vec<Message> {
     let name = |n: u8| if n == 5 { "staged5".to_owned() } else { format!("p{n}") };
-    let policies =
-        (0_u8..).zip(selectors).filter(|(n, _)| *n != 5).map(|(n, s)| policy(&name(n), &format!("s{s}")));
+    let policies = (0_u8..).zip(selectors).filter(|(n, _)| *n != 5).map(|(n, s)| {
+        // Same selector, other rules.
+        let action = if s % 2 == 1 { Action::Pass } else { Action::Allow };
+        with_rule(&name(n), &format!("s{}", s / 2), action)
+    });
     let endpoints = lists.iter().enumerate().map(|(n, list)| {
         let names: Vec<String> = list.iter().map(|p| name(*p)).collect();
         workload(n, &names.iter().map(String::as_str).collect::<Vec<_>>())

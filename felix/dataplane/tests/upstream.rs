@@ -166,6 +166,11 @@ struct Words {
     goto: &'static str,
     clear_pass: &'static str,
     unless_passed: &'static str,
+    in_wl: &'static str,
+    out_wl: &'static str,
+    unless_accepted: &'static str,
+    /// A rule as a listing's are kept.
+    words: fn(&str) -> String,
 }
 
 impl Words {
@@ -197,6 +202,25 @@ impl Words {
         chains
     }
 
+    /// Ours asks once more, where a packet comes back from a workload's chains, whether it has been accepted. Behind a
+    /// policy that passes nothing, in a tier that denies, that is all that there is to do.
+    fn with_late_question(&self, chains: &mut Chains) {
+        for rules in self.workloads(chains) {
+            let last = rules.iter().position(|r| r.contains(self.jump) && r.ends_with("gnp/allow-web"));
+            rules.truncate(last.map_or(rules.len(), |at| at + 1));
+        }
+        for (chain, interface) in
+            [("cali-FORWARD", self.in_wl), ("cali-FORWARD", self.out_wl), ("cali-wl-to-host", "")]
+        {
+            let rules = chains.get_mut(&format!("{}{chain}", self.table)).unwrap();
+            let dispatch = rules
+                .iter()
+                .position(|r| r.contains(interface.trim()) && r.contains("-wl-dispatch"))
+                .unwrap();
+            rules.insert(dispatch + 1, (self.words)(&format!("{interface}{}", self.unless_accepted)));
+        }
+    }
+
     /// Upstream clears the pass bit twice before the first tier, and asks for it then; and before a tier in which nothing
     /// is enforced.
     fn without_idle_rules(&self, chains: &mut Chains) {
@@ -226,6 +250,10 @@ impl Words {
 
 const NFT: Words = Words {
     table: "filter-",
+    in_wl: "iifname \"cali*\" ",
+    out_wl: "oifname \"cali*\" ",
+    unless_accepted: "meta mark & 0x00010000 == 0x00000000 drop",
+    words: numbers,
     jump: "jump filter-",
     goto: "goto filter-",
     clear_pass: "meta mark set meta mark & 0xfffdffff",
@@ -234,6 +262,10 @@ const NFT: Words = Words {
 
 const IPTABLES: Words = Words {
     table: "filter ",
+    in_wl: "-i cali+ ",
+    out_wl: "-o cali+ ",
+    unless_accepted: "--mark 0x0/0x10000 -j DROP",
+    words,
     jump: "-j ",
     goto: "-g ",
     clear_pass: "--set-xmark 0x0/0x20000 -j MARK",
@@ -320,6 +352,7 @@ fn intended(mut chains: Chains) -> Chains {
         }
     }
     NFT.without_idle_rules(&mut chains);
+    NFT.with_late_question(&mut chains);
     // A network and another one excluded are one rule here, three and a mark bit there.
     if let Some(rules) = chains.get_mut("filter-cali-pi-gnp/allow-web")
         && let Some(at) = rules.iter().position(|r| r.contains("& 0xffefffff"))
@@ -402,6 +435,7 @@ fn intended_iptables(mut chains: Chains) -> Chains {
         }
     }
     IPTABLES.without_idle_rules(&mut chains);
+    IPTABLES.with_late_question(&mut chains);
     // Upstream divides the four interfaces by a character that three of them share; few stand together here.
     for (direction, option, prefix) in [("from", "-i", "fw"), ("to", "-o", "tw")] {
         let root = format!("filter cali-{direction}-wl-dispatch");

@@ -16,6 +16,9 @@ use super::machine::{Machine, NODE};
 
 /// How often it is asked whether it is ready.
 const BEAT: Duration = Duration::from_millis(2);
+/// Where both listen.
+const HEALTH: u16 = 9099;
+const METRICS: u16 = 9091;
 
 /// How tables are programmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,8 @@ impl Program {
             .env("FELIX_FELIXHOSTNAME", NODE)
             .env("FELIX_HEALTHENABLED", "true")
             .env("FELIX_HEALTHHOST", "127.0.0.1")
+            .env("FELIX_PROMETHEUSMETRICSENABLED", "true")
+            .env("FELIX_PROMETHEUSMETRICSHOST", "127.0.0.1")
             .env("FELIX_IPINIPENABLED", "false")
             .env("FELIX_VXLANENABLED", "false")
             .env("FELIX_LOGFILEPATH", "none")
@@ -158,6 +163,14 @@ impl Felix {
         })?
     }
 
+    /// How long all its applies took together until now, as it says itself.
+    pub fn applies(&self) -> Result<Duration> {
+        let text = netns::within(&self.ns, || Ok(get(METRICS, "/metrics")))?.context("no metrics")?;
+        let sum = text.lines().find_map(|l| l.strip_prefix("felix_int_dataplane_apply_time_seconds_sum "));
+        let seconds: f64 = sum.context("no apply time among the metrics")?.trim().parse()?;
+        Ok(Duration::from_secs_f64(seconds))
+    }
+
     /// What it used until now.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id())
@@ -197,15 +210,19 @@ impl Usage {
 
 /// Asks the readiness endpoint of the calling thread's namespace.
 fn says_ready() -> bool {
-    let address = SocketAddr::from(([127, 0, 0, 1], 9099));
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
-        return false;
-    };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let answer = get(HEALTH, "/readiness").unwrap_or_default();
+    answer.lines().next().is_some_and(|l| l.contains(" 200") || l.contains(" 204"))
+}
+
+/// What a server of the calling thread's namespace answers, head and body.
+fn get(port: u16, path: &str) -> Option<String> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: felix\r\n\r\n").as_bytes()).ok()?;
     let mut text = String::new();
-    stream.write_all(b"GET /readiness HTTP/1.0\r\nHost: felix\r\n\r\n").is_ok()
-        && stream.read_to_string(&mut text).is_ok()
-        && text.lines().next().is_some_and(|l| l.contains(" 200") || l.contains(" 204"))
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// What a program of the system prints, run inside a namespace.

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | programmed | the process's start | readiness is 200 and the kernel's tables are whole: the last change before two seconds of quiet |
 //! | CPU until programmed | | of the process and its children, at that moment |
-//! | one more policy | sending the write to etcd | the kernel's tables changed for the last time |
+//! | one more policy | sending the write to etcd, and etcd's answer | the kernel's tables changed for the last time |
+//! | one more policy, its applies | Felix's own figure, `felix_int_dataplane_apply_time_seconds`: all applies of that change | |
 //! | one more policy on every endpoint | the same, of one that selects `all()` | |
 //! | ready after a restart | the start after a SIGKILL | readiness is 200 |
 //! | policy to traffic | sending the write to etcd | sending of the first packet that is treated differently |
@@ -96,7 +97,8 @@ impl Part {
             Self::Scale(n) => {
                 // Before policies for every endpoint come, which let no such packets through.
                 traffic(&machine, rounds, emit).context("traffic")?;
-                more_policies(&machine, &generations, n, rounds, emit).context("one more policy")?;
+                more_policies((&machine, &felix), &generations, n, rounds, emit)
+                    .context("one more policy")?;
                 memory(self, &felix.usage()?, emit);
                 felix.kill();
                 let mut felix = program.start(&machine, backend)?;
@@ -198,38 +200,74 @@ fn times(what: [&'static str; 2], list: Vec<Duration>, aims: [Aim; 2], emit: Emi
 }
 
 fn more_policies(
-    machine: &Machine,
+    (machine, felix): (&Machine, &Felix),
     changes: &Generations,
     n: usize,
     rounds: usize,
     emit: Emit<'_>,
 ) -> Result<()> {
-    let (mut one, mut all) = (Vec::new(), Vec::new());
-    for round in series(rounds) {
-        let policy = shape::policy(&format!("more{round}"), 2 * n + round, shape::PODS + round % n);
-        let start = write(machine, policy)?.0;
-        let took = changes.settle(start, CHANGE_QUIET, CHANGE_LIMIT)?;
-        if round > 0 {
-            one.push(took);
-        }
-    }
-    for round in series(rounds) {
-        let policy = shape::policy_for_all(&format!("all{round}"), round, round % n);
-        let start = write(machine, policy)?.0;
-        let took = changes.settle(start, CHANGE_QUIET, CHANGE_LIMIT)?;
-        if round > 0 {
-            all.push(took);
-        }
-    }
-    let aims = || [limit(Part::Scale(n), 1000, 0.005), Aim::None];
-    times(["one more policy, median", "one more policy, p99"], one, aims(), emit);
+    let policy = |round| shape::policy(&format!("more{round}"), 2 * n + round, shape::PODS + round % n);
+    let one = more((machine, felix), changes, rounds, policy)?;
+    let aim = || limit(Part::Scale(n), 1000, 0.005);
+    times(["one more policy, median", "one more policy, p99"], one.whole, [Aim::None, Aim::None], emit);
+    times(
+        ["one more policy, from etcd's answer, median", "one more policy, from etcd's answer, p99"],
+        one.answered,
+        [aim(), Aim::None],
+        emit,
+    );
+    times(
+        ["one more policy, its applies, median", "one more policy, its applies, p99"],
+        one.applies,
+        [aim(), Aim::None],
+        emit,
+    );
+    let policy = |round| shape::policy_for_all(&format!("all{round}"), round, round % n);
+    let all = more((machine, felix), changes, rounds, policy)?;
     times(
         ["one more policy on every endpoint, median", "one more policy on every endpoint, p99"],
-        all,
-        aims(),
+        all.whole,
+        [Aim::None, Aim::None],
+        emit,
+    );
+    times(
+        [
+            "one more policy on every endpoint, its applies, median",
+            "one more policy on every endpoint, its applies, p99",
+        ],
+        all.applies,
+        [Aim::None, Aim::None],
         emit,
     );
     Ok(())
+}
+
+/// What policies took that came one by one.
+#[derive(Default)]
+struct More {
+    whole: Vec<Duration>,
+    answered: Vec<Duration>,
+    applies: Vec<Duration>,
+}
+
+fn more(
+    (machine, felix): (&Machine, &Felix),
+    changes: &Generations,
+    rounds: usize,
+    policy: impl Fn(usize) -> Resource,
+) -> Result<More> {
+    let mut out = More::default();
+    for round in series(rounds) {
+        let before = felix.applies()?;
+        let (start, answered) = write(machine, policy(round))?;
+        let took = changes.settle(start, CHANGE_QUIET, CHANGE_LIMIT)?;
+        if round > 0 {
+            out.whole.push(took);
+            out.answered.push(took.saturating_sub(answered - start));
+            out.applies.push(felix.applies()?.saturating_sub(before));
+        }
+    }
+    Ok(out)
 }
 
 /// Writes a new object; returns when that began and when etcd had answered.

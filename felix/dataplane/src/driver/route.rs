@@ -52,6 +52,18 @@ impl DesiredRoutes {
         self.routes.iter().map(|(dst, i)| (*dst, &**i))
     }
 
+    /// How many are to stand.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// True where none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
     /// The interface came up or changed: its routes are written again.
     pub fn touch(&mut self, interface: &str) {
         for (dst, _) in self.routes.iter().filter(|(_, i)| ***i == *interface) {
@@ -67,6 +79,8 @@ pub struct RouteDriver {
     config: Arc<Config>,
     /// First sight of each interface's index.
     seen: HashMap<u32, Instant>,
+    /// Of the interfaces that were looked at.
+    seen_version: u64,
     resync: bool,
 }
 
@@ -87,7 +101,7 @@ impl RouteDriver {
     /// As the kernel says.
     pub fn new(config: Arc<Config>) -> io::Result<Self> {
         let socket = Netlink::open(NETLINK_ROUTE)?.with_timeout(config.netlink_timeout)?;
-        Ok(Self { socket, config, seen: HashMap::new(), resync: true })
+        Ok(Self { socket, config, seen: HashMap::new(), seen_version: 0, resync: true })
     }
 
     /// Address of the socket that writes.
@@ -129,12 +143,7 @@ impl RouteDriver {
             desired.dirty.clear();
             return Ok(RouteOutcome::default());
         }
-        self.seen.retain(|index, _| interfaces.by_index(*index).is_some());
-        let before = self.seen.len();
-        for i in interfaces.all().filter(|i| self.config.is_workload_interface(&i.name)) {
-            self.seen.entry(i.index).or_insert(now);
-        }
-        let new = self.seen.len() > before;
+        let new = self.see(interfaces, now);
         let (all, begin) = (self.resync, Instant::now());
         let mut result =
             if all { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
@@ -151,6 +160,20 @@ impl RouteDriver {
         self.resync = result.is_err();
         desired.dirty.clear();
         result
+    }
+
+    /// Notes when interfaces were first there. True where one is new.
+    fn see(&mut self, interfaces: &Interfaces, now: Instant) -> bool {
+        if !self.resync && self.seen_version == interfaces.version() {
+            return false;
+        }
+        self.seen_version = interfaces.version();
+        self.seen.retain(|index, _| interfaces.by_index(*index).is_some());
+        let before = self.seen.len();
+        for i in interfaces.all().filter(|i| self.config.is_workload_interface(&i.name)) {
+            self.seen.entry(i.index).or_insert(now);
+        }
+        self.seen.len() > before
     }
 
     /// Routes that are desired and do not stand in the kernel, or stand there and are not desired. Changes nothing.

@@ -11,7 +11,7 @@ use crate::render::endpoint::Ending;
 #[derive(Debug, Default)]
 pub struct Endings {
     uses: HashMap<Arc<Ending>, usize>,
-    by_interface: HashMap<Arc<str>, [Arc<Ending>; 2]>,
+    by_interface: HashMap<Arc<str>, [Option<Arc<Ending>>; 2]>,
     /// Those that came first or went last, since it was asked; whether they were there then.
     touched: BTreeMap<Arc<str>, (Arc<Ending>, bool)>,
 }
@@ -24,15 +24,16 @@ pub struct Changes {
 }
 
 impl Endings {
-    /// Traffic to and from an interface ends so; `None`: it has no chains any more.
-    pub fn set(&mut self, interface: &Arc<str>, endings: Option<[Ending; 2]>) {
-        let new = endings.map(|both| both.map(|e| self.enter(e)));
-        let old = match new {
-            Some(both) => self.by_interface.insert(interface.clone(), both),
-            None => self.by_interface.remove(interface),
+    /// Chains of an interface, to it and from it, end so; `None`: they have no ending of that kind.
+    pub fn set(&mut self, interface: &Arc<str>, endings: [Option<Ending>; 2]) {
+        let new = endings.map(|e| e.map(|e| self.enter(e)));
+        let old = if new == [None, None] {
+            self.by_interface.remove(interface)
+        } else {
+            self.by_interface.insert(interface.clone(), new)
         };
-        for ending in old.into_iter().flatten() {
-            self.leave(ending);
+        for ending in old.into_iter().flatten().flatten() {
+            self.leave(&ending);
         }
     }
 
@@ -48,12 +49,12 @@ impl Endings {
         ending
     }
 
-    fn leave(&mut self, ending: Arc<Ending>) {
-        let Some(uses) = self.uses.get_mut(&ending) else { return };
+    fn leave(&mut self, ending: &Arc<Ending>) {
+        let Some(uses) = self.uses.get_mut(ending) else { return };
         *uses -= 1;
         if *uses == 0 {
-            self.uses.remove(&ending);
-            self.touch(&ending, true);
+            self.uses.remove(ending);
+            self.touch(ending, true);
         }
     }
 

@@ -192,7 +192,7 @@ impl EndpointManager {
         let listed = std::mem::take(&mut self.dirty_policies);
         for interface in dirty.union(&listed) {
             let tiers = self.on_interface(interface).filter(|e| e.active).map(|e| e.tiers.clone());
-            for direction in [Direction::Ingress, Direction::Egress] {
+            for direction in Direction::BOTH {
                 self.groups.set(interface, direction, tiers.as_ref());
             }
         }
@@ -233,12 +233,11 @@ impl EndpointManager {
 
     fn interface(&mut self, interface: &Arc<str>, out: &mut Outputs) {
         let found = self.on_interface(interface).cloned();
-        let directions = [Direction::Ingress, Direction::Egress];
-        let steps = directions.map(|d| self.groups.steps(interface, d));
+        let steps = Direction::BOTH.map(|d| self.groups.steps(interface, d));
         let chains = found.as_ref().map(|e| endpoint::workload(e, &self.config, steps));
         let active = found.as_ref().filter(|e| e.active);
-        let endings = active.map(|e| directions.map(|d| Ending::of(e, d, self.groups.steps(interface, d))));
-        self.endings.set(interface, endings);
+        let ending = |e: &WorkloadEndpoint| Direction::BOTH.map(|d| Ending::of(e, d, steps[d.index()]));
+        self.endings.set(interface, active.map_or([None, None], |e| ending(e)));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));

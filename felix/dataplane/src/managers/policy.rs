@@ -70,11 +70,10 @@ fn tables(policy: &ActivePolicy, direction: Direction) -> &'static [Table] {
 
 impl Manager for PolicyManager {
     fn on_message(&mut self, message: &Message, out: &mut Outputs) {
-        use Direction::{Egress, Ingress};
         match message {
             Message::PolicyUpdate(key, p) if !key.kind.staged() => {
                 let owner = Owner::Policy { key: key.clone(), tier: p.tier.as_str().into() };
-                for direction in [Ingress, Egress] {
+                for direction in Direction::BOTH {
                     let name = names::policy_chain(direction, key);
                     let wanted = tables(p, direction);
                     let others: Vec<Table> = ALL.into_iter().filter(|t| !wanted.contains(t)).collect();
@@ -83,7 +82,7 @@ impl Manager for PolicyManager {
                 }
             }
             Message::PolicyRemove(key) => {
-                for direction in [Ingress, Egress] {
+                for direction in Direction::BOTH {
                     let name = names::policy_chain(direction, key);
                     self.remove(out, &ALL, &name);
                     out.counted.remove(&name);
@@ -91,7 +90,7 @@ impl Manager for PolicyManager {
             }
             Message::ProfileUpdate(name, p) => self.profile(out, name, p),
             Message::ProfileRemove(name) => {
-                for direction in [Ingress, Egress] {
+                for direction in Direction::BOTH {
                     let name = names::profile_chain(direction, name);
                     self.remove(out, &PROFILE_TABLES, &name);
                     out.counted.remove(&name);
@@ -105,7 +104,7 @@ impl Manager for PolicyManager {
 impl PolicyManager {
     fn profile(&self, out: &mut Outputs, name: &str, p: &Arc<ActiveProfile>) {
         let owner = Owner::Profile(name.into());
-        for direction in [Direction::Ingress, Direction::Egress] {
+        for direction in Direction::BOTH {
             let chain = names::profile_chain(direction, name);
             self.set(out, &PROFILE_TABLES, &chain, (&owner, direction), Source::Profile(p.clone()));
         }

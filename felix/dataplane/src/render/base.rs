@@ -101,7 +101,7 @@ pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainI
             vec![Rule::always(jump("cali-fip-snat")), Rule::always(jump("cali-nat-outgoing"))],
         ),
     ];
-    for direction in [Direction::Ingress, Direction::Egress] {
+    for direction in Direction::BOTH {
         out.push((Table::Filter, names::start_chain(direction), endpoint::workload_start(direction, config)));
     }
     for table in [Table::Raw, Table::Mangle, Table::Filter] {
@@ -118,12 +118,22 @@ fn forward(config: &Config) -> Vec<Rule> {
         Rule::when(vec![Match::mark_clear(marks.accept)], jump("cali-from-hep-forward")),
     ];
     for p in &config.interface_prefixes {
-        out.push(Rule::when(vec![Match::in_prefix(p)], jump("cali-from-wl-dispatch")));
-        out.push(Rule::when(vec![Match::out_prefix(p)], jump("cali-to-wl-dispatch")));
+        for (interface, dispatch) in
+            [(Match::in_prefix(p), "cali-from-wl-dispatch"), (Match::out_prefix(p), "cali-to-wl-dispatch")]
+        {
+            out.push(Rule::when(vec![interface.clone()], jump(dispatch)));
+            out.push(unless_accepted(vec![interface], config));
+        }
     }
     out.push(Rule::always(jump("cali-to-hep-forward")));
     out.push(Rule::always(jump("cali-cidr-block")));
     out
+}
+
+/// What comes back from a workload's chains has been accepted, or nothing in them said so.
+fn unless_accepted(mut matches: Vec<Match>, config: &Config) -> Rule {
+    matches.push(Match::mark_clear(config.marks.accept));
+    Rule::when(matches, deny(config))
 }
 
 fn input(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
@@ -187,6 +197,7 @@ fn workload_to_host(family: Family, config: &Config) -> Vec<Rule> {
         }));
     }
     out.push(Rule::always(jump("cali-from-wl-dispatch")));
+    out.push(unless_accepted(Vec::new(), config));
     match config.endpoint_to_host_action {
         EndpointToHostAction::Accept => out.push(Rule::always(Action::Accept)),
         EndpointToHostAction::Drop => out.push(Rule::always(deny(config))),

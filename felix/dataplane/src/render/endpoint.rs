@@ -33,6 +33,8 @@ pub fn uses(endpoint: &WorkloadEndpoint, family: Family) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierSteps {
     pub default_action: TierDefaultAction,
+    /// One of its policies may pass a packet on.
+    pub passes: bool,
     /// Empty where all policies of the tier are staged: it decides nothing.
     pub chains: Vec<Arc<str>>,
 }
@@ -43,7 +45,29 @@ pub enum Steps {
     /// In its own chain.
     Own(Arc<[TierSteps]>),
     /// In a chain that other workloads use too ([`policies`]).
-    Shared(Arc<str>),
+    Shared { chain: Arc<str>, behind: Behind },
+}
+
+/// What comes through a workload's policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// All that there is: no policy decides anything.
+    Everything,
+    /// What they accepted, and what they leave to profiles: what was passed on or, where the last tier passes what its
+    /// policies say nothing about, all the rest.
+    Undecided(TierDefaultAction),
+    /// What they accepted. The rest is denied.
+    Accepted,
+}
+
+/// What comes through policies.
+#[must_use]
+pub fn behind(list: &[TierSteps]) -> Behind {
+    match deciding(list).last() {
+        None => Behind::Everything,
+        Some(t) if t.default_action == TierDefaultAction::Deny && !t.passes => Behind::Accepted,
+        Some(t) => Behind::Undecided(t.default_action),
+    }
 }
 
 /// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
@@ -91,8 +115,9 @@ pub fn workload_start(direction: Direction, config: &Config) -> Vec<Rule> {
     out
 }
 
-/// How a workload's chain ends, behind the jump to its last policy. Workloads with the same profiles share it: what the
-/// kernel goes through when it checks a table, at each change, is two or three rules for each of them.
+/// How a workload's chain ends, behind the jump to its last policy, where more comes there than policies accepted: with
+/// the profiles. Workloads with the same ones share it. What the kernel goes through when it checks a table, at each
+/// change, is two or three rules of each workload's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ending {
     pub direction: Direction,
@@ -102,16 +127,24 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// That of a workload.
+    /// That of a workload. `None`: who jumped to its chain denies what has not been accepted when it comes back.
     #[must_use]
-    pub fn of(endpoint: &WorkloadEndpoint, direction: Direction, steps: Option<&Steps>) -> Self {
-        let policies = match steps {
-            // Denies by itself.
-            Some(Steps::Shared(_)) => Some(TierDefaultAction::Pass),
-            Some(Steps::Own(list)) => deciding(list).last().map(|t| t.default_action),
-            None => None,
+    pub fn of(endpoint: &WorkloadEndpoint, direction: Direction, steps: Option<&Steps>) -> Option<Self> {
+        let behind = match steps {
+            // It denies by itself what no policy passed.
+            Some(Steps::Shared { behind: Behind::Undecided(_), .. }) => {
+                Behind::Undecided(TierDefaultAction::Pass)
+            }
+            Some(Steps::Shared { behind, .. }) => *behind,
+            Some(Steps::Own(list)) => behind(list),
+            None => Behind::Everything,
         };
-        Self { direction, policies, profiles: endpoint.profiles.as_slice().into() }
+        let policies = match behind {
+            Behind::Accepted => return None,
+            Behind::Undecided(action) => Some(action),
+            Behind::Everything => None,
+        };
+        Some(Self { direction, policies, profiles: endpoint.profiles.as_slice().into() })
     }
 
     /// The chain's name.
@@ -173,7 +206,7 @@ pub fn applies(tier: &TierInfo, direction: Direction) -> bool {
 fn own_steps(tiers: &[TierInfo], direction: Direction) -> Vec<TierSteps> {
     let steps = |tier: &TierInfo| {
         let chains = enforced(tier, direction).map(|p| names::policy_chain(direction, p).into()).collect();
-        TierSteps { default_action: tier.default_action, chains }
+        TierSteps { default_action: tier.default_action, passes: true, chains }
     };
     tiers.iter().filter(|t| applies(t, direction)).map(steps).collect()
 }
@@ -190,7 +223,7 @@ fn workload_chain(
         out.push(accepted());
     }
     match steps {
-        Some(Steps::Shared(chain)) => out.push(Rule::always(Action::Jump(chain.clone()))),
+        Some(Steps::Shared { chain, .. }) => out.push(Rule::always(Action::Jump(chain.clone()))),
         Some(Steps::Own(list)) => {
             let list: Vec<&TierSteps> = deciding(list).collect();
             for (n, tier) in list.iter().enumerate() {
@@ -203,7 +236,7 @@ fn workload_chain(
                     out.insert(begin, Rule::always(Action::Mark { clear: config.marks.pass, set: 0 }));
                 }
                 if n + 1 == list.len() {
-                    // The ending asks first of all whether the last policy accepted.
+                    // What comes behind asks first of all whether the last policy accepted.
                     out.pop();
                 } else {
                     out.extend(unless_passed(tier, config));
@@ -212,7 +245,9 @@ fn workload_chain(
         }
         None => {}
     }
-    out.push(Rule::always(Action::Goto(Ending::of(endpoint, direction, steps).chain_name().into())));
+    if let Some(ending) = Ending::of(endpoint, direction, steps) {
+        out.push(Rule::always(Action::Goto(ending.chain_name().into())));
+    }
     Chain::new(out)
 }
 

@@ -22,6 +22,17 @@ pub enum Direction {
     Egress,
 }
 
+impl Direction {
+    /// Both, by index.
+    pub const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// Position in an array of both.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self == Self::Egress)
+    }
+}
+
 /// Prefix and suffix; where they are too long together, the suffix's hash after `_`.
 #[must_use]
 pub fn limited(prefix: &str, suffix: &str, max: usize) -> String {

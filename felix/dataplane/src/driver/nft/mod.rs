@@ -10,6 +10,7 @@
 //! (6.18) lets a rule look into a new set of intervals a moment before the members are there, though both come in one
 //! transaction. Nothing refers to them yet, so that nothing is half done in between.
 
+mod known;
 mod plan;
 mod uses;
 
@@ -25,36 +26,17 @@ use crate::config::Config;
 use crate::driver::desired::{Desired, DesiredTables};
 use crate::driver::{Counts, TableDriver, TableError, Written};
 use crate::kernel::netlink::Netlink;
-use crate::kernel::nft::batch::{Batch, Tag, TransactionError};
-use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, list, read};
+use crate::kernel::nft::batch::{Batch, TransactionError};
+use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, read};
 use crate::render::names;
 use crate::rule::Family;
 use crate::tally::TALLY;
-use uses::Uses;
+use known::{Known, KnownChain};
 
 /// Longest time that a packet is on its way through the rules.
 const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// Name of our tables.
 pub const TABLE: &str = "calico";
-
-/// What is believed to stand in one family's table.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    chains: HashMap<Arc<str>, KnownChain>,
-    /// `None`: a type that we never make.
-    sets: HashMap<Arc<str>, Option<SetType>>,
-    maps: HashMap<Arc<str>, HashMap<Arc<str>, String>>,
-    uses: Uses,
-}
-
-#[derive(Clone, Debug, Default)]
-struct KnownChain {
-    hook: Option<(u32, i32)>,
-    /// `None`: a rule that is not ours.
-    tags: Vec<Option<Tag>>,
-    /// Known after a read-back, until the chain is written.
-    handles: Option<Vec<u64>>,
-}
 
 /// The driver.
 #[derive(Debug)]
@@ -87,14 +69,15 @@ impl NftDriver {
             let nft = NftFamily::from(family);
             let read = |e: std::io::Error| TableError(format!("cannot read back table {TABLE}: {e}"));
             let table = read::table(&mut self.socket, nft, TABLE).map_err(read)?;
-            let mut known = Known { sets: table.sets, ..Known::default() };
+            let mut known = Known::default();
+            table.sets.into_iter().for_each(|(name, kind)| known.set_set(name, Some(kind)));
             for (name, chain) in table.chains {
                 let tags = chain.rules.iter().map(|r| r.tag).collect();
                 let handles = Some(chain.rules.iter().map(|r| r.handle).collect());
-                known.chains.insert(name, KnownChain { hook: chain.hook, tags, handles });
+                known.set_chain(name, Some(KnownChain { hook: chain.hook, tags, handles }));
             }
             let maps: Vec<Arc<str>> = known
-                .sets
+                .sets()
                 .iter()
                 .filter(|(_, kind)| **kind == Some(SetType::Dispatch))
                 .map(|(n, _)| n.clone())
@@ -119,7 +102,7 @@ impl NftDriver {
         for (name, set) in tables.sets() {
             let kind = set_type(set.kind());
             let text: Arc<str> = names::set(family, name).into();
-            if self.known[family.index()].sets.get(&text) != Some(&Some(kind)) {
+            if self.known[family.index()].sets().get(&text) != Some(&Some(kind)) {
                 continue;
             }
             let have = read::members(&mut self.socket, family.into(), TABLE, &text, kind)
@@ -174,7 +157,7 @@ impl NftDriver {
             };
             if enabled {
                 plan.build(members)?;
-            } else if !known.chains.is_empty() {
+            } else if !known.chains().is_empty() {
                 plan.delete_table();
             }
             updates.push(plan.updates);
@@ -212,18 +195,7 @@ impl TableDriver for NftDriver {
     }
 
     fn counts(&self) -> [Counts; 2] {
-        Family::BOTH.map(|f| {
-            let k = &self.known[f.index()];
-            let mut out = Counts { maps: k.maps.len(), ..Counts::default() };
-            for (name, chain) in &k.chains {
-                if let Some((table, _)) = plan::parts(name) {
-                    out.chain(table, chain.tags.len());
-                }
-            }
-            out.lists = k.sets.keys().filter(|n| list::is_list(n, f)).count();
-            out.sets = k.sets.len() - (out.maps + out.lists).min(k.sets.len());
-            out
-        })
+        self.known.each_ref().map(Known::counts)
     }
 
     fn dump(&mut self) -> String {
@@ -231,10 +203,10 @@ impl TableDriver for NftDriver {
         let mut out = String::new();
         for (family, known) in Family::BOTH.iter().zip(&believed) {
             let _ = writeln!(out, "table ip{} {TABLE}:", family.version());
-            for (name, chain) in known.chains.iter().collect::<BTreeMap<_, _>>() {
+            for (name, chain) in known.chains().iter().collect::<BTreeMap<_, _>>() {
                 let _ = writeln!(out, "  chain {name}: {} rules", chain.tags.len());
             }
-            for (name, kind) in known.sets.iter().collect::<BTreeMap<_, _>>() {
+            for (name, kind) in known.sets().iter().collect::<BTreeMap<_, _>>() {
                 let _ = writeln!(out, "  set {name}: {kind:?}");
             }
         }
@@ -296,14 +268,14 @@ fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> String {
     let mut out = String::new();
     for (family, (b, k)) in Family::BOTH.iter().zip(believed.iter().zip(kernel)) {
         let version = family.version();
-        for name in b.chains.keys().chain(k.chains.keys()).collect::<BTreeSet<_>>() {
-            let tags = |known: &Known| known.chains.get(name).map(|c| c.tags.clone());
+        for name in b.chains().keys().chain(k.chains().keys()).collect::<BTreeSet<_>>() {
+            let tags = |known: &Known| known.chains().get(name).map(|c| c.tags.clone());
             if tags(b) != tags(k) {
                 let _ = writeln!(out, "differs: IPv{version} chain {name}");
             }
         }
-        for name in b.sets.keys().chain(k.sets.keys()).collect::<BTreeSet<_>>() {
-            if b.sets.get(name) != k.sets.get(name) || b.maps.get(name) != k.maps.get(name) {
+        for name in b.sets().keys().chain(k.sets().keys()).collect::<BTreeSet<_>>() {
+            if b.sets().get(name) != k.sets().get(name) || b.maps.get(name) != k.maps.get(name) {
                 let _ = writeln!(out, "differs: IPv{version} set or map {name}");
             }
         }

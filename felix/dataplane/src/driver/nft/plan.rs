@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use felix_message::IpSetMember;
 
+use super::known::{Known, KnownChain};
 use super::uses::Uses;
-use super::{Known, KnownChain, TABLE, set_type};
+use super::{TABLE, set_type};
 use crate::config::Config;
 use crate::driver::desired::DesiredTables;
 use crate::driver::{TableError, tag};
@@ -48,18 +49,13 @@ impl Updates {
             known.uses.set(&chain, lists);
         }
         for (name, chain) in self.chains {
-            match chain {
-                Some(c) => known.chains.insert(name, c),
-                None => known.chains.remove(&name),
-            };
+            known.set_chain(name, chain);
         }
         for (name, kind) in self.sets {
-            if let Some(kind) = kind {
-                known.sets.insert(name, Some(kind));
-            } else {
-                known.sets.remove(&name);
+            if kind.is_none() {
                 known.maps.remove(&name);
             }
+            known.set_set(name, kind.map(Some));
         }
         for (name, entries) in self.maps {
             let map = known.maps.entry(name).or_default();
@@ -154,7 +150,7 @@ impl Plan<'_> {
             self.known = self.nothing;
             return self.build_parts(&chains, Some(MemberChanges::new()), true);
         }
-        let first = members.is_some() && self.known.chains.is_empty();
+        let first = members.is_some() && self.known.chains().is_empty();
         self.build_parts(&chains, members, first)
     }
 
@@ -170,7 +166,7 @@ impl Plan<'_> {
             let wanted = self.wanted_set(name);
             wanted.is_some() && wanted != *known
         };
-        self.known.chains.iter().any(chain) || self.known.sets.iter().any(set)
+        self.known.chains().iter().any(chain) || self.known.sets().iter().any(set)
     }
 
     fn wanted_set(&self, name: &str) -> Option<SetType> {
@@ -194,7 +190,7 @@ impl Plan<'_> {
         self.maps(all);
         let (nft, known) = (self.nft(), self.known);
         for name in &gone.chains {
-            if known.chains.get(name).is_some_and(|c| !c.tags.is_empty()) {
+            if known.chains().get(name).is_some_and(|c| !c.tags.is_empty()) {
                 self.batch.flush_chain(nft, name);
             }
         }
@@ -217,7 +213,7 @@ impl Plan<'_> {
         let wanted: BTreeMap<&Arc<str>, &List> =
             chains.values().flatten().flat_map(|(_, rules)| rules.lists()).map(|l| (&l.name, l)).collect();
         for (name, list) in wanted {
-            if !self.known.sets.contains_key(name) {
+            if !self.known.sets().contains_key(name) {
                 self.early().add_set(nft, name, list.kind);
                 self.early().intervals(nft, list);
                 self.updates.sets.push((name.clone(), Some(list.kind)));
@@ -261,7 +257,7 @@ impl Plan<'_> {
         };
         for name in &names {
             let text: Arc<str> = names::set(self.family, name).into();
-            let known = self.known.sets.contains_key(&text);
+            let known = self.known.sets().contains_key(&text);
             match (self.tables.sets().get(name), known) {
                 (Some(set), false) => {
                     let (kind, members) = (set_type(set.kind()), set.effective());
@@ -278,7 +274,7 @@ impl Plan<'_> {
         }
         if let Some(members) = members {
             self.differing_members(members);
-            gone.extend(self.known.sets.keys().filter(|n| self.wanted_set(n).is_none()).cloned());
+            gone.extend(self.known.sets().keys().filter(|n| self.wanted_set(n).is_none()).cloned());
             gone.sort();
         } else {
             self.changed_members();
@@ -328,7 +324,7 @@ impl Plan<'_> {
         maps.sort();
         for id in maps {
             let text: Arc<str> = id.to_string().into();
-            if !self.known.sets.contains_key(&text) {
+            if !self.known.sets().contains_key(&text) {
                 self.batch.add_set(self.nft(), &text, SetType::Dispatch);
                 self.updates.sets.push((text.clone(), Some(SetType::Dispatch)));
                 self.updates.maps.push((text, Vec::new()));
@@ -345,12 +341,12 @@ impl Plan<'_> {
         for id in changed {
             let name: Arc<str> = id.to_string().into();
             let rules = self.rules(&id).map(|rules| (id, rules));
-            if rules.is_some() || self.known.chains.contains_key(&name) {
+            if rules.is_some() || self.known.chains().contains_key(&name) {
                 out.insert(name, rules);
             }
         }
         if all {
-            for name in self.known.chains.keys() {
+            for name in self.known.chains().keys() {
                 out.entry(name.clone()).or_insert(None);
             }
         }
@@ -361,7 +357,7 @@ impl Plan<'_> {
     fn chains(&mut self, chains: &Chains, gone: &mut Gone) -> Result<(), TableError> {
         let nft = self.nft();
         for (name, wanted) in chains {
-            let known = self.known.chains.contains_key(name);
+            let known = self.known.chains().contains_key(name);
             match wanted {
                 Some((_, rules)) if !known => self.batch.add_chain(nft, name, rules.hook.as_ref()),
                 None if known => gone.chains.push(name.clone()),
@@ -391,7 +387,7 @@ impl Plan<'_> {
     fn chain(&mut self, name: &Arc<str>, id: &ChainId, rules: &Rules) -> Result<(), TableError> {
         let want: Vec<Option<Tag>> = rules.lowered.iter().map(|l| Some(l.tag)).collect();
         let none = KnownChain::default();
-        let known = self.known.chains.get(name);
+        let known = self.known.chains().get(name);
         let have = known.unwrap_or(&none);
         if known.is_some() && have.tags == want {
             return Ok(());

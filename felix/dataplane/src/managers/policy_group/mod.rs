@@ -407,7 +407,7 @@ impl Groups {
                 out.define.push((name.clone(), Shared::List(list.steps.clone())));
             }
             let steps = match name {
-                Some(chain) => Steps::Shared(chain),
+                Some(chain) => Steps::Shared { chain, behind: endpoint::behind(&list.steps) },
                 None => Steps::Own(list.steps.clone()),
             };
             for (_, interface) in &list.members {
@@ -430,10 +430,15 @@ impl Groups {
                 None => policies.filter_map(|p| self.policies.chain(*p, list.content.0).cloned()).collect(),
             }
         };
+        let passes = |run: &u32| {
+            let policies = self.runs.get(*run).map_or(&[][..], |r| &*r.content.1);
+            policies.iter().any(|p| self.policies.passes(*p, list.content.0))
+        };
         let tiers = list.tiers.iter();
         tiers
             .map(|t| TierSteps {
                 default_action: t.default_action,
+                passes: t.runs.iter().any(passes),
                 chains: t.runs.iter().flat_map(chains).collect(),
             })
             .collect()

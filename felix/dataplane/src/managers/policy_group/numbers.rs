@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use felix_message::ActivePolicy;
+use felix_message::{Action, ActivePolicy, Rule};
 use hashbrown::HashMap;
 use libcalico_model::key::PolicyKey;
 
@@ -21,6 +21,8 @@ struct Entry {
     key: PolicyKey,
     /// Whom it is for; `None`: the policy itself is not there.
     selector: Option<Arc<str>>,
+    /// Whether a rule may pass a packet on to the next tier: to workloads, from workloads.
+    passes: [bool; 2],
     /// To workloads, from workloads.
     chains: [Arc<str>; 2],
     /// How many lists have it.
@@ -42,7 +44,8 @@ impl PolicyNumbers {
         }
         let chain = |direction| Arc::from(names::policy_chain(direction, key));
         let chains = [chain(Direction::Ingress), chain(Direction::Egress)];
-        let number = self.all.add(Entry { key: key.clone(), selector: None, chains, uses: 0 });
+        let number =
+            self.all.add(Entry { key: key.clone(), selector: None, passes: [true; 2], chains, uses: 0 });
         self.by_key.insert(key.clone(), number);
         number
     }
@@ -55,9 +58,12 @@ impl PolicyNumbers {
         }
         let number = self.number(key);
         let entry = self.all.get_mut(number)?;
-        let changed = entry.selector != selector;
+        let pass = |rules: &[Rule]| rules.iter().any(|r| r.action == Action::Pass);
+        let passes = policy.map_or([true; 2], |p| [pass(&p.inbound), pass(&p.outbound)]);
+        let changed = entry.selector != selector || entry.passes != passes;
         if changed {
             entry.selector = selector;
+            entry.passes = passes;
         }
         let used = entry.uses > 0;
         self.forget_unused(number);
@@ -91,13 +97,14 @@ impl PolicyNumbers {
         self.all.get(number)?.selector.as_ref()
     }
 
+    /// True where a policy may pass a packet on. One that is not there may do anything.
+    pub fn passes(&self, number: Number, direction: Direction) -> bool {
+        self.all.get(number).is_none_or(|e| e.passes[direction.index()])
+    }
+
     /// The chain of a policy.
     pub fn chain(&self, number: Number, direction: Direction) -> Option<&Arc<str>> {
-        let [to, from] = &self.all.get(number)?.chains;
-        Some(match direction {
-            Direction::Ingress => to,
-            Direction::Egress => from,
-        })
+        Some(&self.all.get(number)?.chains[direction.index()])
     }
 }
 
