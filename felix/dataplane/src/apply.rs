@@ -392,6 +392,7 @@ impl Dataplane {
         }
         if due(&mut self.next_interface_refresh, self.config.interface_refresh) {
             self.read_interfaces = true;
+            self.host_settings = false;
         }
     }
 

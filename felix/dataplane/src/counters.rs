@@ -297,7 +297,7 @@ fn expect(backend: Backend, family: Family, id: &ChainId, entry: &Arc<Entry>, ma
     let chain = entry.chains[family.index()].as_ref().unwrap_or(&none);
     let (tags, ends) = match backend {
         Backend::Nftables => {
-            let lowered = lower::programmed(&chain.rules, marks);
+            let lowered = lower::programmed(&chain.rules, id.table, marks);
             let tags = lowered.iter().map(|r| tag(text::rule(r, id.table, family).as_bytes())).collect();
             (tags, lower::ends(&chain.rules, marks))
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use felix_dataplane::Config;
-use felix_dataplane::config::{Backend, ChainInsertMode, DenyAction};
+use felix_dataplane::config::{Backend, ChainInsertMode};
 use felix_dataplane::driver::iptables::read;
 use felix_dataplane::driver::iptables::save::{self, Saved};
 use felix_dataplane::kernel::netlink::Netlink;
@@ -175,24 +175,6 @@ fn a_family_that_is_switched_off_is_emptied() {
         eventually("nothing of IPv6 is left", || count() == 0);
         assert!(ping(&w.a.ns, w.b.v4));
     }
-}
-
-#[test]
-fn rejection_is_told_to_the_sender() {
-    if !ready() {
-        return;
-    }
-    let w = World::new();
-    let felix = Felix::start(
-        &w.host,
-        Config { filter_deny_action: DenyAction::Reject, ..config(Backend::IptablesNft) },
-    );
-    felix.apply(w.state(vec![deny()]));
-    let _server = Server::start(&w.b.ns, 80);
-    let to = std::net::SocketAddr::new(w.b.v4, 80);
-    let refused = w.a.ns.inside(move || std::net::TcpStream::connect_timeout(&to, Duration::from_secs(2)));
-    let error = refused.join().unwrap().unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 fn net(text: &str) -> IpSetMember {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use felix_dataplane::Config;
-use felix_dataplane::config::Backend;
+use felix_dataplane::config::{Backend, DenyAction};
 use felix_message::{
     Action, IpPool, IpSetDelta, IpSetKind, IpSetMember, IpSetUpdate, Message, PortRange, Rule,
 };
@@ -397,6 +397,48 @@ fn a_host_endpoint_closes_the_host_but_for_failsafe_ports(backend: Backend) {
     assert!(ping(&out, host) && tcp(&out, w.b.v4, PORT));
 }
 
+fn rejection_is_told_to_the_sender(backend: Backend) {
+    let host = Namespace::host();
+    let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
+    let felix = Felix::start(&host, Config { filter_deny_action: DenyAction::Reject, ..config(backend) });
+    // There are hooks of a host endpoint in which the kernel takes no rejection.
+    let outside = felix_message::HostEndpoint {
+        interface_name: "eth9".to_owned(),
+        tiers: vec![tier(&["closed"], &["closed"])].into(),
+        ..felix_message::HostEndpoint::default()
+    };
+    felix.apply(vec![
+        policy("closed", vec![deny()], vec![deny()]),
+        profile("open", vec![allow()], vec![allow()]),
+        a.endpoint(vec![], &["open"]),
+        b.endpoint(vec![tier(&["closed"], &[])], &["open"]),
+        Message::HostEndpointUpdate("h".to_owned(), Arc::new(outside)),
+        Message::InSync,
+    ]);
+    let _server = Server::start(&b.ns, PORT);
+    let to = std::net::SocketAddr::new(b.v4, PORT);
+    let refused = a.ns.inside(move || std::net::TcpStream::connect_timeout(&to, Duration::from_secs(20)));
+    let error = refused.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn a_family_that_is_switched_off_has_no_routes(backend: Backend) {
+    let w = world(backend);
+    let routes = || w.host.must("ip -6 route");
+    assert!(routes().contains("fd00:65::2 dev cali2pod"));
+    w.felix.stop();
+    let felix = Felix::start(&w.host, Config { ipv6: false, ..config(backend) });
+    felix.apply(vec![
+        profile("open", vec![allow()], vec![allow()]),
+        w.a.endpoint(vec![], &["open"]),
+        w.b.endpoint(vec![], &["open"]),
+        Message::InSync,
+    ]);
+    assert!(ping(&w.a.ns, w.b.v4));
+    // What stood before goes once its interface has been there for a while.
+    eventually("nothing leads to a pod over IPv6", || !routes().contains("fd00:65::"));
+}
+
 fn drift_is_mended(backend: Backend) {
     let w = world(backend);
     let mut listed = Rule { action: Action::Deny, ..proto("TCP") };
@@ -516,6 +558,8 @@ on_each_backend!(
     before_the_datastore_is_in_sync_nothing_is_written,
     a_refused_transaction_leaves_the_old_rules_and_is_tried_again,
     a_host_endpoint_closes_the_host_but_for_failsafe_ports,
+    rejection_is_told_to_the_sender,
+    a_family_that_is_switched_off_has_no_routes,
     drift_is_mended,
     no_ping_is_lost_and_none_leaks_while_policy_changes_and_felix_restarts,
 );

@@ -210,7 +210,12 @@ pub fn addresses(socket: &mut Netlink) -> io::Result<Vec<(u32, IpAddr)>> {
 pub fn device_routes(socket: &mut Netlink, family: Family) -> io::Result<Vec<DeviceRoute>> {
     let mut header = [0; 12];
     header[0] = family_number(family);
-    dump(socket, GET_ROUTE, &header, |m| parse_route(m.payload))
+    dump(socket, GET_ROUTE, &header, |m| route_of(m.payload, family))
+}
+
+/// Asked for a family that it does not have (it was started with `ipv6.disable=1`), the kernel lists all others' routes.
+fn route_of(payload: &[u8], family: Family) -> Option<DeviceRoute> {
+    parse_route(payload).filter(|r| Family::of_net(&r.dst) == family)
 }
 
 /// The route of table `main` that packets to an address take, where it is one over an interface without a gateway.
@@ -350,5 +355,22 @@ pub fn delete_neighbour(socket: &mut Netlink, index: u32, addr: Ipv4Addr) -> io:
     match socket.request(&b.into_bytes(), seq) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_of_another_family_than_the_one_asked_for_is_none() {
+        let mut b = Builder::default();
+        b.raw(&[family_number(Family::V4), 32, 0, 0, TABLE_MAIN, 80, SCOPE_LINK, TYPE_UNICAST, 0, 0, 0, 0]);
+        b.bytes(1, &[10, 65, 0, 2]);
+        b.bytes(4, &7_u32.to_ne_bytes());
+        let payload = b.into_bytes();
+        let route = route_of(&payload, Family::V4).unwrap();
+        assert_eq!((route.dst, route.index), ("10.65.0.2/32".parse().unwrap(), 7));
+        assert_eq!(route_of(&payload, Family::V6), None);
     }
 }

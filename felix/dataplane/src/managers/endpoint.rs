@@ -42,7 +42,8 @@ fn nets(key: &WorkloadEndpointKey, e: &WorkloadEndpoint, config: &Config) -> BTr
     let v6 = e.ipv6_nets.iter().map(|n| IpNet::V6(n.trunc()));
     let floating =
         e.nat.iter().filter(|_| has_floating(key, config)).map(|(_, external)| IpNet::from(*external));
-    v4.chain(v6).chain(floating).collect()
+    // A family without tables has no routes either: nothing there would deny what they lead to.
+    v4.chain(v6).chain(floating).filter(|n| config.families().contains(&Family::of_net(n))).collect()
 }
 
 /// True where two endpoints are the same, but for their policies.

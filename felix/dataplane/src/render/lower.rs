@@ -11,7 +11,7 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use crate::config::Marks;
-use crate::rule::{Action, Match, Rule, ct_state};
+use crate::rule::{Action, Match, Rule, Table, ct_state};
 
 /// The rules as nftables takes them.
 #[must_use]
@@ -35,13 +35,19 @@ pub fn lower<'a>(rules: &'a [Rule], marks: &Marks) -> Vec<Cow<'a, Rule>> {
     out
 }
 
-/// The rules as they stand in the kernel: short lists of networks and ports are spread over several rules. The kernel
+/// The rules as they stand in the kernel: a rejection in another table than filter only drops (there are hooks in which
+/// the kernel takes none), and short lists of networks and ports are spread over several rules. The kernel
 /// finds a set by looking through all sets of a table, so that ten thousand lists of two ports would take it a minute.
 #[must_use]
-pub fn programmed(rules: &[Rule], marks: &Marks) -> Vec<Rule> {
+pub fn programmed(rules: &[Rule], table: Table, marks: &Marks) -> Vec<Rule> {
     let mut out = Vec::with_capacity(rules.len());
     for rule in lower(rules, marks) {
         spread(&rule, &mut out);
+    }
+    if table != Table::Filter {
+        for rule in out.iter_mut().filter(|r| r.action == Action::Reject) {
+            rule.action = Action::Drop;
+        }
     }
     out
 }
@@ -210,14 +216,15 @@ mod tests {
     fn a_short_list_is_several_rules_and_its_negation_several_conditions() {
         let marks = Marks::default();
         let both = [lists(false, &[80, 443], &["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24"])];
-        let rules = programmed(&both, &marks);
+        let rules = programmed(&both, Table::Filter, &marks);
         assert_eq!(rules.len(), 4, "two networks remain of three, each with each port");
         assert!(rules.iter().all(|r| r.matches.len() == 2 && parts(&r.matches[0]).is_none()));
         assert_eq!(ends(&both, &marks).first(), Some(&(0..4)));
-        let not = programmed(&[lists(true, &[80, 443], &["10.0.0.0/8", "192.0.2.0/24"])], &marks);
+        let not =
+            programmed(&[lists(true, &[80, 443], &["10.0.0.0/8", "192.0.2.0/24"])], Table::Filter, &marks);
         assert_eq!((not.len(), not[0].matches.len()), (1, 4));
         let long = [lists(false, &[1, 3, 5, 7, 9], &["10.0.0.0/8"]), lists(false, &[80], &["10.0.0.0/8"])];
-        assert_eq!(programmed(&long, &marks), long);
+        assert_eq!(programmed(&long, Table::Filter, &marks), long);
         assert_eq!(ends(&long, &marks), [0..1, 1..2]);
     }
 

@@ -375,7 +375,7 @@ impl Plan<'_> {
     /// What a chain holds; `None`: it is not wanted.
     fn rules(&self, id: &ChainId) -> Option<Rules> {
         let chain = self.tables.programmed(id, self.config)?;
-        let lowered = lower::programmed(&chain.rules, &self.config.marks);
+        let lowered = lower::programmed(&chain.rules, id.table, &self.config.marks);
         let lowered = lowered.into_iter().map(|rule| Lowered {
             tag: tag(text::rule(&rule, id.table, self.family).as_bytes()),
             lists: list::of_rule(&rule, self.family),
