@@ -35,7 +35,7 @@ impl PolicyManager {
         let mut chains = [None, None];
         for family in self.config.families() {
             let rules = source.rules(direction);
-            let chain = Arc::new(policy::chain(rules, *family, &self.config, owner));
+            let chain = Arc::new(policy::chain(rules, *family, &self.config, (owner, direction)));
             for table in tables {
                 out.tables.family(*family).set_chain(ChainId::new(*table, name.clone()), chain.clone());
             }

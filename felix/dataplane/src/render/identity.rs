@@ -61,9 +61,10 @@ impl Owner {
     }
 }
 
-/// The prefix of a Log rule: `%t` tier, `%k` kind, `%n` name, `%p` namespace and name; anything else as it is written.
+/// The prefix of a Log rule: `%t` tier, `%k` kind, `%n` name, `%p` namespace and name, as upstream's; `%r` the rule, as
+/// flow logs know it ([`rule_prefix`]); anything else as it is written.
 #[must_use]
-pub fn log_prefix(format: &str, owner: &Owner) -> String {
+pub fn log_prefix(format: &str, owner: &Owner, direction: Direction, index: usize) -> String {
     let mut out = String::with_capacity(format.len());
     let mut rest = format.chars().peekable();
     while let Some(c) = rest.next() {
@@ -72,6 +73,7 @@ pub fn log_prefix(format: &str, owner: &Owner) -> String {
             ('%', Some('t')) => out.push_str(owner.tier()),
             ('%', Some('k')) => out.push_str(owner.kind()),
             ('%', Some('n')) => out.push_str(name),
+            ('%', Some('r')) => out.push_str(&rule_prefix(Action::Log, owner, direction, index)),
             ('%', Some('p')) if namespace.is_empty() => out.push_str(name),
             ('%', Some('p')) => {
                 out.push_str(namespace);
@@ -142,9 +144,11 @@ mod tests {
     #[test]
     fn a_log_prefix_names_tier_kind_and_policy() {
         let format = "x %t %k %n %p 100% %z";
+        let log_prefix = |format, owner: &Owner| log_prefix(format, owner, Direction::Egress, 2);
         assert_eq!(log_prefix(format, &policy("", "deny")), "x security gnp deny deny 100% %z");
         assert_eq!(log_prefix("%p", &policy("ns", "deny")), "ns/deny");
         assert_eq!(log_prefix("%k/%p%t", &Owner::Profile("kns.default".into())), "pro/kns.default");
+        assert_eq!(log_prefix("%r", &policy("ns", "deny")), "LPE2|np/ns/deny");
         assert_eq!(log_prefix("%", &policy("", "p")), "%");
     }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, DenyAction};
 use crate::render::identity::{self, Owner};
+use crate::render::names::Direction;
 use crate::rule::{Action, Chain, End, Family, Match, Rule, SetName};
 
 const ICMP: u8 = 1;
@@ -20,15 +21,18 @@ const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 /// The chain of one direction of a policy or profile.
 #[must_use]
-pub fn chain(rules: &[PolicyRule], family: Family, config: &Config, owner: &Owner) -> Chain {
+pub fn chain(
+    rules: &[PolicyRule],
+    family: Family,
+    config: &Config,
+    (owner, direction): (&Owner, Direction),
+) -> Chain {
     let mut out = Vec::with_capacity(rules.len() * 2);
-    let mut log_prefix = None;
-    for rule in rules {
-        if rule.action == RuleAction::Log && log_prefix.is_none() {
-            log_prefix = Some(format!("{}: ", identity::log_prefix(&config.log_prefix, owner)));
-        }
+    for (index, rule) in rules.iter().enumerate() {
+        let prefix = || format!("{}: ", identity::log_prefix(&config.log_prefix, owner, direction, index));
+        let log_prefix = if rule.action == RuleAction::Log { prefix() } else { String::new() };
         for matches in conditions(rule, family) {
-            append(rule.action, matches, config, log_prefix.as_deref().unwrap_or_default(), &mut out);
+            append(rule.action, matches, config, &log_prefix, &mut out);
         }
     }
     // Whoever jumped here looks at the mark anyway.
@@ -208,7 +212,7 @@ mod tests {
 
     fn render(rule: PolicyRule, family: Family) -> Vec<String> {
         let config = Config::default();
-        let chain = chain(&[rule], family, &config, &Owner::Profile("p".into()));
+        let chain = chain(&[rule], family, &config, (&Owner::Profile("p".into()), Direction::Ingress));
         text::rules(&chain.rules, crate::rule::Table::Filter, family, &config.marks)
     }
 
@@ -288,7 +292,7 @@ mod tests {
         other.src.nets = vec!["fd00::/8".parse().unwrap()];
         let rules = [log, ports, other, tcp()];
         let config = Config::default();
-        let chain = chain(&rules, Family::V4, &config, &Owner::Profile("p".into()));
+        let chain = chain(&rules, Family::V4, &config, (&Owner::Profile("p".into()), Direction::Ingress));
         let counted = counted(&rules, Family::V4);
         assert_eq!(counted, [vec![0], vec![1, 3, 5], vec![], vec![7]]);
         for at in counted.into_iter().flatten() {
