@@ -28,6 +28,9 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// How many bits they are.
+    pub const COUNT: u32 = 5;
+
     /// Allots bits from the lowest of the mask up. `None` where the mask has too few bits.
     #[must_use]
     pub fn from_mask(mask: u32) -> Option<Self> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use felix_dataplane::config::{
     AllowAction, Backend, ChainInsertMode, Config as DataplaneConfig, DenyAction, EndpointToHostAction,
-    Exclude, Marks, ServiceLoopPrevention,
+    Exclude, ServiceLoopPrevention,
 };
 use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
 use felix_dataplane::rule::{RateLimit, TimeUnit};
@@ -189,8 +189,8 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
         "RETURN" => AllowAction::Return,
         _ => AllowAction::Accept,
     };
-    if let Value::Mask(mask) = r.raw_value(of("NftablesMarkMask", "IptablesMarkMask")) {
-        c.marks = Marks::from_mask(*mask).unwrap_or_default();
+    if let Value::Marks(marks) = r.raw_value(of("NftablesMarkMask", "IptablesMarkMask")) {
+        c.marks = *marks;
     }
     if let Value::Ports(ports) = r.raw_value("FailsafeInboundHostPorts") {
         c.failsafe_inbound.clone_from(ports);
@@ -269,6 +269,8 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
 
 #[cfg(test)]
 mod tests {
+    use felix_dataplane::config::Marks;
+
     use super::*;
 
     #[test]

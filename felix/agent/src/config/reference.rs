@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use felix_dataplane::config::Marks;
+
 use super::table::{EXIT, LOCAL, PARAMS, Param, USED};
 use super::value::Kind;
 
@@ -78,7 +80,7 @@ fn form(kind: Kind) -> String {
         Kind::OneOf(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Ipv4 => "IPv4 address".to_owned(),
         Kind::Ipv6 => "IPv6 address".to_owned(),
-        Kind::Mask => "32 bits, such as `0xffff0000`".to_owned(),
+        Kind::Mask => format!("32 bits, at least {} of them set, such as `0xffff0000`", Marks::COUNT),
         Kind::Ports => "`PROTOCOL:PORT` or `PROTOCOL:NET:PORT`, parted by commas".to_owned(),
         Kind::PortRange => "`FIRST:LAST`".to_owned(),
         Kind::Cidrs => "networks, parted by commas".to_owned(),

@@ -302,9 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_of_a_parameter_that_must_be_right_ends_the_start() {
-        let error = raw(&[(Source::File, "IptablesMarkMask", "0x1")]).resolve().unwrap_err();
-        assert!(error.to_string().contains("IptablesMarkMask"), "{error}");
+    fn a_mask_with_too_few_bits_ends_the_start_whatever_source_it_comes_from() {
+        for name in ["IptablesMarkMask", "NftablesMarkMask"] {
+            for source in SOURCES {
+                for mask in ["0x1", "0x70000"] {
+                    let error = raw(&[(source, name, mask)]).resolve().unwrap_err().to_string();
+                    let says =
+                        [name, mask, "needs 5 bits", &source.to_string()].iter().all(|w| error.contains(*w));
+                    assert!(says, "{error}");
+                }
+            }
+        }
     }
 
     #[test]

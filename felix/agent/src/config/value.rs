@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use felix_dataplane::config::FailsafePort;
+use felix_dataplane::config::{FailsafePort, Marks};
 use felix_message::PortRange;
 use ipnet::IpNet;
 
@@ -27,7 +27,7 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     Ipv4,
     Ipv6,
-    /// 32 bits, at least two of them set.
+    /// 32 bits, with as many of them set as Felix has marks.
     Mask,
     Ports,
     PortRange,
@@ -48,7 +48,7 @@ pub enum Value {
     Int(i64),
     Duration(Duration),
     Addr(IpAddr),
-    Mask(u32),
+    Marks(Marks),
     Ports(Vec<FailsafePort>),
     PortRange(PortRange),
     /// By name.
@@ -97,7 +97,7 @@ impl Kind {
                 .parse::<Ipv6Addr>()
                 .map(|a| Value::Addr(a.into()))
                 .map_err(|_| "expected an IPv6 address".into()),
-            Self::Mask => mask(text).map(Value::Mask),
+            Self::Mask => mask(text).map(Value::Marks),
             Self::Ports => ports(text).map(Value::Ports),
             Self::PortRange => port_range(text).map(Value::PortRange),
             Self::Cidrs => list(text)
@@ -161,15 +161,20 @@ fn duration(text: &str, unit: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| bad())
 }
 
-fn mask(text: &str) -> Result<u32, String> {
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+/// Upstream takes two bits here, and ends later where it finds none for a mark.
+fn mask(text: &str) -> Result<Marks, String> {
+    let bits = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => u32::from_str_radix(hex, 16),
         None => text.parse(),
     };
-    match parsed {
-        Ok(m) if m.count_ones() >= 2 => Ok(m),
-        _ => Err("expected 32 bits with at least two set, such as 0xffff0000".to_owned()),
-    }
+    let bits = bits.map_err(|_| "expected 32 bits, such as 0xffff0000".to_owned())?;
+    Marks::from_mask(bits).ok_or_else(|| {
+        format!(
+            "needs {} bits, has {}; expected 32 bits, such as 0xffff0000",
+            Marks::COUNT,
+            bits.count_ones()
+        )
+    })
 }
 
 fn port_range(text: &str) -> Result<PortRange, String> {
@@ -244,6 +249,19 @@ mod tests {
     fn a_word_counts_whatever_its_case() {
         assert_eq!(Kind::OneOf(&["Auto", "Enabled"]).parse("ENABLED"), Ok(Value::Text("Enabled".into())));
         assert!(Kind::OneOf(&["Auto"]).parse("maybe").is_err());
+    }
+
+    #[test]
+    fn a_mask_has_a_bit_for_every_mark_and_no_mark_lies_outside_it() {
+        for few in ["0x0", "0x1", "0xf0000000", "3"] {
+            let reason = Kind::Mask.parse(few).unwrap_err();
+            assert!(reason.contains("needs 5 bits"), "{few}: {reason}");
+        }
+        for (text, mask) in [("0x1f", 0x1f), ("0xffff0000", 0xffff_0000), ("31", 31_u32)] {
+            let Ok(Value::Marks(m)) = Kind::Mask.parse(text) else { panic!("{text}") };
+            let all = m.accept | m.pass | m.drop | m.scratch0 | m.scratch1;
+            assert_eq!((all & !mask, all.count_ones()), (0, 5), "{text}");
+        }
     }
 
     proptest! {
