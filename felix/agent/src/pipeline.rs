@@ -220,8 +220,7 @@ impl Session {
     async fn start(felix: &Felix, effective: Effective) -> Result<Self, RunError> {
         set_severity(&felix.log, &effective.config);
         effective.resolved.log_changes(None);
-        let tls_wanted = felix.local.sets_any(&["TyphaCAFile", "TyphaCertFile", "TyphaKeyFile"]);
-        let source = source::start(&effective.config, &effective.resolved, tls_wanted).await?;
+        let source = source::start(&effective.config, &effective.resolved).await?;
         let recorder = match &felix.record {
             Some(path) => {
                 let new = Recorder::create(path, &effective.calc);

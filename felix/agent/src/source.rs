@@ -19,29 +19,16 @@ use crate::config::{Config, Resolved};
 pub enum SourceError {
     #[error(transparent)]
     Datastore(#[from] DatastoreError),
-    /// Some of the files are given, not all: plain text would not be what was meant.
-    #[error(
-        "Typha: of TyphaCAFile, TyphaCertFile and TyphaKeyFile not all are set to files that exist; set all three or none"
-    )]
-    HalfTls,
     #[error("Typha: {0}")]
     Typha(#[from] ClientError),
 }
 
-/// Starts the source. `tls_wanted`: a parameter of Typha's certificates is set, though its value may be none that can
-/// be used.
+/// Starts the source.
 ///
 /// # Errors
 /// Its configuration cannot be used. A server that is away is no error: the source waits for it.
-pub async fn start(
-    config: &Config,
-    resolved: &Resolved,
-    tls_wanted: bool,
-) -> Result<mpsc::Receiver<SyncerEvent>, SourceError> {
+pub async fn start(config: &Config, resolved: &Resolved) -> Result<mpsc::Receiver<SyncerEvent>, SourceError> {
     if !config.typha_addresses.is_empty() {
-        if config.typha_tls.is_none() && tls_wanted {
-            return Err(SourceError::HalfTls);
-        }
         tracing::info!(addresses = ?config.typha_addresses, "updates come from Typha");
         return Ok(TyphaClient::new(typha(config)).start()?);
     }

@@ -6,6 +6,7 @@
 pub mod reference;
 pub mod sources;
 pub mod table;
+mod typha;
 pub mod value;
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use felix_dataplane::rule::{RateLimit, TimeUnit};
 use regex::Regex;
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
+pub use typha::TyphaTls;
 use value::Value;
 
 use crate::status::datastore::Reports;
@@ -59,17 +61,6 @@ pub struct Listen {
     pub port: u16,
 }
 
-/// Files and names for mutual TLS with Typha.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TyphaTls {
-    pub ca_file: PathBuf,
-    pub cert_file: PathBuf,
-    pub key_file: PathBuf,
-    /// Name that Typha's certificate must have.
-    pub server_cn: Option<String>,
-    pub server_uri_san: Option<String>,
-}
-
 impl Config {
     /// Makes the typed configuration. `machine` is the host's own name, used where none is configured; `backend`, what
     /// [`backend_modes`] come to on this host.
@@ -84,17 +75,6 @@ impl Config {
                 .then(|| Listen { host: r.text(host).to_owned(), port: r.int(port).unwrap_or_default() })
         };
         let file = |name: &str| Some(r.text(name)).filter(|t| !t.is_empty()).map(PathBuf::from);
-        let text = |name: &str| Some(r.text(name)).filter(|t| !t.is_empty()).map(str::to_owned);
-        let typha_tls = match (file("TyphaCAFile"), file("TyphaCertFile"), file("TyphaKeyFile")) {
-            (Some(ca_file), Some(cert_file), Some(key_file)) => Some(TyphaTls {
-                ca_file,
-                cert_file,
-                key_file,
-                server_cn: text("TyphaCN"),
-                server_uri_san: text("TyphaURISAN"),
-            }),
-            _ => None,
-        };
         Self {
             typha_addresses: r
                 .text("TyphaAddr")
@@ -103,7 +83,7 @@ impl Config {
                 .filter(|a| !a.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            typha_tls,
+            typha_tls: typha::tls(r),
             typha_read_timeout: r.duration("TyphaReadTimeout"),
             typha_write_timeout: r.duration("TyphaWriteTimeout"),
             health: listen("HealthEnabled", "HealthHost", "HealthPort"),

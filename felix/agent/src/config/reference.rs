@@ -22,7 +22,9 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
          says *ends*, Felix does not start with it. `none` is the zero value. Parameters without a field, and those \
          marked *local*, are not read from the datastore; an annotation `config.projectcalico.org/NAME` of a \
          `FelixConfiguration` sets any other. A change in the datastore is taken while Felix runs: the calculation and \
-         the dataplane begin anew in place, and rules stand meanwhile.\n\n",
+         the dataplane begin anew in place, and rules stand meanwhile.\n\n\
+         Where one of `TyphaCAFile`, `TyphaCertFile`, `TyphaKeyFile`, `TyphaCN` and `TyphaURISAN` is set, all three \
+         files and one of the names have to be, or Felix does not start.\n\n",
     );
     section(&mut out, "Parameters in use", true, &describe);
     out.push_str(

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::table::{EXIT, LOCAL, NON_ZERO, PARAMS, Param, USED};
+use super::typha;
 use super::value::Value;
 
 /// A source of raw parameters, lowest first.
@@ -40,6 +41,12 @@ pub enum ConfigError {
     File { path: String, reason: String },
     #[error("{name} = {value:?} ({source_name}): {reason}; Felix does not start with this value")]
     Fatal { name: &'static str, value: String, source_name: Source, reason: String },
+    /// Neither plain text nor any certificate of the authority would be what was meant.
+    #[error(
+        "Typha: TLS is wanted by {set}, but {missing}; set TyphaCAFile, TyphaCertFile, TyphaKeyFile and one of TyphaCN \
+         and TyphaURISAN, or none of the five"
+    )]
+    TyphaTls { set: String, missing: String },
 }
 
 /// Raw text by source and name in lower case.
@@ -99,11 +106,16 @@ impl Raw {
         Ok(())
     }
 
-    /// True where the file or the environment sets one of these parameters, to whatever value.
-    #[must_use]
-    pub fn sets_any(&self, names: &[&str]) -> bool {
-        [Source::File, Source::Environment].iter().filter_map(|s| self.by_source.get(&(*s as u8))).any(|m| {
-            names.iter().any(|n| m.get(&n.to_ascii_lowercase()).is_some_and(|v| !v.trim().is_empty()))
+    /// What file or environment say of a parameter; `none` says nothing.
+    pub(super) fn written(&self, name: &str) -> Option<&str> {
+        let text = self.first(&name.to_ascii_lowercase(), true)?.1;
+        Some(text.trim()).filter(|t| !t.eq_ignore_ascii_case("none"))
+    }
+
+    /// What the highest source that says something of a parameter says. `name` is in lower case.
+    fn first(&self, name: &str, local: bool) -> Option<(Source, &String)> {
+        SOURCES.iter().filter(|s| !local || **s >= Source::File).find_map(|&s| {
+            self.by_source.get(&(s as u8))?.get(name).filter(|v| !v.trim().is_empty()).map(|v| (s, v))
         })
     }
 
@@ -113,18 +125,14 @@ impl Raw {
         for param in PARAMS {
             values.insert(param.name, self.effective(param)?);
         }
-        Ok(Resolved { values })
+        let resolved = Resolved { values };
+        typha::check(self, &resolved)?;
+        Ok(resolved)
     }
 
     fn effective(&self, param: &'static Param) -> Result<Effective, ConfigError> {
         let name = param.name.to_ascii_lowercase();
-        let found = SOURCES.iter().find_map(|&s| {
-            if param.is(LOCAL) && s < Source::File {
-                return None;
-            }
-            self.by_source.get(&(s as u8))?.get(&name).filter(|v| !v.trim().is_empty()).map(|v| (s, v))
-        });
-        let Some((source, raw)) = found else { return Ok(default_of(param)) };
+        let Some((source, raw)) = self.first(&name, param.is(LOCAL)) else { return Ok(default_of(param)) };
         if raw.trim() == "none" && !param.is(NON_ZERO) {
             let value = param.kind.parse("none").ok().filter(|v| matches!(v, Value::Ports(_)));
             return Ok(Effective { value: value.unwrap_or(Value::Unset), source, raw: raw.clone() });
