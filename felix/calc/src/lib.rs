@@ -25,6 +25,7 @@ mod routes;
 mod rules;
 mod selector_index;
 mod slices;
+pub mod strictness;
 mod tier_lists;
 
 pub use graph::{CalcGraph, Config, Stats};

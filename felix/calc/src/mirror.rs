@@ -15,6 +15,8 @@ use felix_message::{
 use ipnet::IpNet;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 
+use crate::outcome::Difference;
+
 /// A message that cannot be applied where it came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
@@ -113,6 +115,50 @@ impl Mirror {
             other => self.apply_network(other)?,
         }
         Ok(())
+    }
+
+    /// What `found` has otherwise, to the last rule; nothing where both are equal.
+    #[must_use]
+    pub fn differences(&self, found: &Self) -> Vec<Difference> {
+        if self == found {
+            return Vec::new();
+        }
+        let (expected, found) = (self.texts(), found.texts());
+        let subjects: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+        let differs = subjects.into_iter().filter(|s| expected.get(*s) != found.get(*s));
+        let difference = |s: &String| Difference {
+            subject: s.clone(),
+            expected: expected.get(s).cloned(),
+            found: found.get(s).cloned(),
+        };
+        differs.map(difference).collect()
+    }
+
+    /// Every entry of every table, by subject.
+    fn texts(&self) -> BTreeMap<String, String> {
+        fn table<K: std::fmt::Debug, V: std::fmt::Debug>(
+            out: &mut BTreeMap<String, String>,
+            kind: &str,
+            of: &BTreeMap<K, V>,
+        ) {
+            out.extend(of.iter().map(|(k, v)| (format!("{kind} {k:?}"), format!("{v:?}"))));
+        }
+        let mut out = BTreeMap::new();
+        table(&mut out, "IP set", &self.ip_sets);
+        table(&mut out, "policy", &self.policies);
+        table(&mut out, "profile", &self.profiles);
+        table(&mut out, "workload endpoint", &self.workloads);
+        table(&mut out, "host endpoint", &self.hosts);
+        table(&mut out, "host", &self.metadata);
+        table(&mut out, "pool", &self.pools);
+        table(&mut out, "route", &self.routes);
+        table(&mut out, "VTEP", &self.vteps);
+        table(&mut out, "service", &self.services);
+        out.insert("configuration".to_owned(), format!("{:?}", self.config));
+        out.insert("in sync".to_owned(), self.in_sync.to_string());
+        out.insert("encapsulation".to_owned(), format!("{:?}", self.encapsulation));
+        out.insert("BGP configuration".to_owned(), format!("{:?}", self.bgp));
+        out
     }
 
     /// Messages that refer to nothing.

@@ -2,12 +2,13 @@
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `{"hostname":"node-a"}` | first line: whose calculation it is; may carry `routeSource`, `ipipEnabled`, `vxlanEnabled` |
+//! | `{"hostname":"node-a"}` | first line: whose calculation it is; may carry `routeSource`, `ipipEnabled`, `vxlanEnabled`. Again: Felix began anew in place, the datastore comes from its beginning |
 //! | `{"key":"/calico/…","value":{…}}` | an object; `"value":null` and no `raw`: it was deleted |
 //! | `{"key":"/calico/…","raw":"text"}` | a value that is plain text |
 //! | `{"status":"in-sync"}` | `wait-for-datastore`, `resync-in-progress` or `in-sync` |
 //! | `{"flush":true}` | messages were asked for here |
 //! | `{"expected":{…}}` | optional: the outcome that should stand after the last flush |
+//! | `{"end":"why"}` | last line: the recording has ended, Felix went on |
 //!
 //! Pure: text to events and back. The file is the agent's.
 
@@ -27,6 +28,8 @@ pub enum Event {
     Status(SyncStatus),
     Flush,
     Expected(Box<Outcome>),
+    /// Nothing more is recorded, with the reason.
+    End(String),
 }
 
 /// A line that is none.
@@ -61,6 +64,8 @@ struct Line {
     flush: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<Box<Outcome>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
 }
 
 const STATUSES: [(SyncStatus, &str); 3] = [
@@ -99,6 +104,7 @@ impl Event {
             }
             Self::Flush => line.flush = true,
             Self::Expected(outcome) => line.expected = Some(outcome.clone()),
+            Self::End(reason) => line.end = Some(reason.clone()),
         }
         serde_json::to_string(&line).unwrap_or_default()
     }
@@ -124,6 +130,9 @@ impl Event {
         }
         if let Some(expected) = line.expected {
             return Ok(Self::Expected(expected));
+        }
+        if let Some(reason) = line.end {
+            return Ok(Self::End(reason));
         }
         if line.flush { Ok(Self::Flush) } else { Err(wrong("no event".to_owned())) }
     }
