@@ -5,9 +5,12 @@
 //! the heap that is live after the flush, without the inputs, counted by the allocator below; the peak has the
 //! messages in it. Shapes follow upstream's `BenchmarkSnapshot200Local…`: endpoints with five labels of 10 to 40 values
 //! and one of 30 marker labels, in 100 namespaces; policies that select by marker with five rules by marker; network
-//! sets of 1 to 1,000 addresses with a policy each that applies everywhere.
+//! sets of 1 to 1,000 addresses with a policy each that applies everywhere. With `PEER=DIR` upstream's own benchmarks of
+//! the two run in between ([`peer`]).
 
 #![allow(unsafe_code)] // the counting allocator
+
+mod peer;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -24,6 +27,7 @@ use libcalico_api::{Kind, Object, Resource};
 use libcalico_model::backend::{NetworkSet, Policy, ProfileRules, Rule, WorkloadEndpoint};
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
 use libcalico_model::{Key, PolicyKind, Revision, SyncStatus, Update, Value};
+use peer::Figures;
 
 struct Counting;
 
@@ -206,18 +210,20 @@ impl Bench {
         self.out.clear();
     }
 
-    fn report(&self, name: &str) {
+    fn report(&self, name: &str) -> Figures {
         let mib = |bytes: usize| bytes.saturating_sub(self.base) as f64 / f64::from(1 << 20);
         let (live, peak) = (LIVE.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+        let ours = Figures { seconds: self.spent.as_secs_f64(), live_mib: mib(live), peak_mib: mib(peak) };
         println!(
             "{name}: {:.3} s, {:.3} s of CPU, live heap {:.0} MiB, peak {:.0} MiB, {} messages, {:?}",
-            self.spent.as_secs_f64(),
+            ours.seconds,
             self.cpu.as_secs_f64(),
-            mib(live),
-            mib(peak),
+            ours.live_mib,
+            ours.peak_mib,
             self.messages,
             self.graph.stats(),
         );
+        ours
     }
 }
 
@@ -247,7 +253,8 @@ fn one(bench: &mut Bench, u: Update) -> Duration {
 }
 
 fn tags() {
-    tag_snapshot().report("snapshot_200_local_250k_total_10k_policies");
+    let ours = tag_snapshot().report("snapshot_200_local_250k_total_10k_policies");
+    peer::beside("BenchmarkSnapshot200Local250kTotal10000TagPols", ours);
 }
 
 fn churn() {
@@ -330,7 +337,9 @@ fn network_sets() {
     bench.feed((0..10_000).flat_map(|i| network_set(i, &mut next)));
     bench.feed((0..200).map(|i| endpoint(LOCAL, i, 250_000 + i)));
     bench.flush();
-    bench.report("snapshot_200_local_10k_total_10k_network_sets_with_policies");
+    let ours = bench.report("snapshot_200_local_10k_total_10k_network_sets_with_policies");
+    drop(bench);
+    peer::beside("BenchmarkSnapshot200Local10kTotal10000NetsetPols", ours);
 }
 
 /// Every policy applies to every endpoint.
