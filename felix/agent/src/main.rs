@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use calico_felix::config::{DEFAULT_FILE, Raw};
+use calico_felix::recorder::{self, Recorder};
 use calico_felix::{control, pipeline};
 use clap::{Parser, Subcommand};
 use libcalico_telemetry::{Severity, init_logging};
@@ -19,13 +20,23 @@ struct Arguments {
     /// Write everything that comes from the datastore to a file, for `replay`.
     #[arg(long, value_name = "FILE", env = "CALICO_FELIX_RECORD")]
     record: Option<PathBuf>,
+    /// Largest size of that file; a recording that reaches it ends.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "CALICO_FELIX_RECORD_LIMIT",
+        default_value_t = recorder::DEFAULT_LIMIT,
+        value_parser = clap::value_parser!(u64).range(recorder::LEAST_LIMIT..),
+    )]
+    record_limit: u64,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Go through a recording, or a file of calculation states, and print what differs from what is expected.
+    /// Go through a recording, or a file of calculation states, and print what differs from what is expected. The exit
+    /// code is 1 where something differs, or could not be compared.
     Replay { file: PathBuf },
     /// Print what the running Felix believes and what stands in the kernel.
     Dump {
@@ -57,7 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
             print!("{text}");
             Ok(ExitCode::SUCCESS)
         }
-        None => run(&arguments.config_file, arguments.record),
+        None => run(&arguments.config_file, arguments.record.as_deref(), arguments.record_limit),
     }
 }
 
@@ -68,17 +79,19 @@ fn replay(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(file: &Path, record: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn run(file: &Path, record: Option<&Path>, record_limit: u64) -> anyhow::Result<ExitCode> {
     felix_dataplane::kernel::memory::configure();
     let log = init_logging("felix", Severity::Info);
     let mut local = Raw::default();
     local.read_file(file)?;
     local.set_environment(std::env::vars());
-    local.warn_of_names();
     let machine = nix::unistd::gethostname().context("this machine's name")?.to_string_lossy().into_owned();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Felix starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let felix = pipeline::Felix::new(local, machine, record, log);
+    let recorder = record.map(|path| {
+        Recorder::create(path, record_limit).with_context(|| format!("{}: cannot record", path.display()))
+    });
+    let felix = pipeline::Felix::new(local, machine, recorder.transpose()?, log);
     runtime.block_on(felix.run()).inspect_err(|e| tracing::error!(error = %e, "Felix ends"))?;
     Ok(ExitCode::SUCCESS)
 }

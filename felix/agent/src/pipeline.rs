@@ -13,9 +13,8 @@
 //! sync; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
 //! datastore is in sync again, and the new one then writes what differs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use felix_calc::{CalcGraph, RouteSource};
@@ -53,8 +52,6 @@ pub enum RunError {
     Dataplane(#[from] felix_dataplane::apply::StartError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    #[error("{path}: cannot record: {source}")]
-    Record { path: PathBuf, source: std::io::Error },
     #[error("the source of updates has ended")]
     SourceEnded,
     #[error("cannot start a thread or watch signals: {0}")]
@@ -66,7 +63,8 @@ pub enum RunError {
 pub struct Felix {
     local: Raw,
     machine: String,
-    record: Option<PathBuf>,
+    /// Goes on through all sessions.
+    recorder: Option<Recorder>,
     log: LogHandle,
     started: Instant,
     questions: Option<mpsc::Receiver<Question>>,
@@ -74,6 +72,8 @@ pub struct Felix {
     previous: Option<DataplaneThread>,
     /// The chosen backend, and by which settings.
     backend: Cell<Option<((NftablesMode, IptablesMode), Backend)>>,
+    /// The configuration that was last logged: what stays the same is not said again.
+    told: RefCell<Option<Resolved>>,
 }
 
 /// How a session ended.
@@ -93,17 +93,25 @@ struct Effective {
 impl Felix {
     /// `local`: parameters of file and environment.
     #[must_use]
-    pub fn new(local: Raw, machine: String, record: Option<PathBuf>, log: LogHandle) -> Self {
+    pub fn new(local: Raw, machine: String, recorder: Option<Recorder>, log: LogHandle) -> Self {
         Self {
             local,
             machine,
-            record,
+            recorder,
             log,
             started: Instant::now(),
             questions: None,
             previous: None,
             backend: Cell::new(None),
+            told: RefCell::new(None),
         }
+    }
+
+    /// Logs by the configuration's severity what is new in it.
+    fn tell(&self, new: &Effective) {
+        set_severity(&self.log, &new.config);
+        let before = self.told.replace(Some(new.resolved.clone()));
+        new.resolved.log_changes(before.as_ref());
     }
 
     /// The backend that the configuration comes to. What was chosen stays while the configuration says the same, until
@@ -191,8 +199,13 @@ impl Felix {
         let mut questions = self.questions.take();
         session.previous = self.previous.take();
         session.datastore = datastore.clone();
+        session.recorder = self.recorder.take();
+        if let Some(r) = &mut session.recorder {
+            r.begin(&session.effective.calc);
+        }
         let end = session.run(self, &mut questions).await;
         self.questions = questions;
+        self.recorder = session.recorder.take();
         self.previous = session.dataplane.take().or(session.previous.take());
         end
     }
@@ -218,23 +231,15 @@ struct Session {
 
 impl Session {
     async fn start(felix: &Felix, effective: Effective) -> Result<Self, RunError> {
-        set_severity(&felix.log, &effective.config);
-        effective.resolved.log_changes(None);
+        felix.tell(&effective);
         let source = source::start(&effective.config, &effective.resolved).await?;
-        let recorder = match &felix.record {
-            Some(path) => {
-                let new = Recorder::create(path, &effective.calc);
-                Some(new.map_err(|source| RunError::Record { path: path.clone(), source })?)
-            }
-            None => None,
-        };
         let mut me = Self {
             health: Health::new(&health_timeouts(&effective.resolved)),
             metrics: Metrics::new(&effective.config.hostname, effective.config.dataplane.backend)?,
             graph: CalcGraph::new(effective.calc.clone()),
             effective,
             source,
-            recorder,
+            recorder: None,
             servers: Vec::new(),
             dataplane: None,
             previous: None,
@@ -361,8 +366,7 @@ impl Session {
     /// Takes the datastore's configuration. Before the dataplane runs most of it can still be taken as it comes.
     async fn on_config(&mut self, felix: &Felix, update: &ConfigUpdate) -> Result<Option<End>, RunError> {
         let new = felix.effective(update)?;
-        set_severity(&felix.log, &new.config);
-        new.resolved.log_changes(Some(&self.effective.resolved));
+        felix.tell(&new);
         let old = &self.effective;
         let same = Config { log_severity: String::new(), ..new.config.clone() }
             == Config { log_severity: String::new(), ..old.config.clone() };

@@ -76,13 +76,21 @@ fn a_changed_configuration_is_taken_in_place() {
     let to_host = || w.exec("nft list chain ip calico filter-cali-wl-to-host").1;
     assert!(to_host().contains("drop"));
     let pid = w.felix.as_ref().unwrap().id();
-    w.put("felixconfigurations/default", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"defaultEndpointToHostAction":"Accept"}}"#);
+    w.put("felixconfigurations/default", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"defaultEndpointToHostAction":"Accept","ipipMTU":1400,"bpfEnabled":true}}"#);
     w.eventually("the host accepts", || to_host().contains("accept"));
     w.put("felixconfigurations/node.n1", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"node.n1"},"spec":{"defaultEndpointToHostAction":"Drop"}}"#);
     w.eventually("the node's own word wins", || to_host().contains("drop"));
     w.eventually("ready", || w.ready());
     assert_eq!(w.felix.as_ref().unwrap().id(), pid);
     assert!(w.felix.as_mut().unwrap().try_wait().unwrap().is_none(), "the process went on");
+    // What has no effect is said by name, once, though the configuration was taken three times.
+    let log = std::fs::read_to_string(w.dir.path().join("log")).unwrap();
+    for (parameter, field) in [("IpInIpMtu", "ipipMTU"), ("BPFEnabled", "bpfEnabled")] {
+        let said = log.lines().filter(|l| l.contains("no feature here uses") && l.contains(parameter));
+        let said: Vec<&str> = said.collect();
+        assert_eq!(said.len(), 1, "{log}");
+        assert!(said[0].contains("WARNING") && said[0].contains(field), "{}", said[0]);
+    }
 }
 
 #[test]

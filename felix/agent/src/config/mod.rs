@@ -8,6 +8,7 @@ pub mod sources;
 pub mod table;
 mod typha;
 pub mod value;
+pub mod warnings;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -29,8 +29,9 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
     section(&mut out, "Parameters in use", true, &describe);
     out.push_str(
         "## Parameters without effect\n\n\
-         Known by name, so that manifests for upstream are taken as they are. Setting one warns: what it configures is \
-         not here.\n\n",
+         Known by name, so that manifests for upstream are taken as they are. Setting one warns, in whatever \
+         source: what it configures is not here. A value that asks for nothing (`false`, `0`, `none`, `Disabled`) does \
+         not warn.\n\n",
     );
     let without: Vec<String> =
         PARAMS.iter().filter(|p| !p.is(USED)).map(|p| format!("`{}`", p.name)).collect();

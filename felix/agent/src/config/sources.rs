@@ -4,13 +4,14 @@
 //! Names are compared without case. A bad value is replaced by the default, not by a lower source's (upstream's way),
 //! or ends the program where the parameter says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::table::{EXIT, LOCAL, NON_ZERO, PARAMS, Param, USED};
+use super::table::{EXIT, LOCAL, NON_ZERO, PARAMS, Param};
 use super::typha;
 use super::value::Value;
+use super::warnings::{self, About, Warning, shown};
 
 /// A source of raw parameters, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +69,7 @@ pub struct Effective {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resolved {
     values: BTreeMap<&'static str, Effective>,
+    warnings: BTreeSet<Warning>,
 }
 
 impl Raw {
@@ -119,52 +121,46 @@ impl Raw {
         })
     }
 
-    /// Works out every parameter. Values that are replaced warn.
+    /// Everything that is set to something: source, name in lower case, text.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Source, &str, &str)> {
+        let of = |&source: &Source| self.by_source.get(&(source as u8)).map(move |m| (source, m));
+        let set = SOURCES.iter().filter_map(of).flat_map(|(source, m)| m.iter().map(move |p| (source, p)));
+        set.filter(|(_, (_, text))| !text.trim().is_empty())
+            .map(|(source, (name, text))| (source, &**name, &**text))
+    }
+
+    /// Works out every parameter, and what is to be said of them. Logs nothing.
+    ///
+    /// # Errors
+    /// A value that must be right is not.
     pub fn resolve(&self) -> Result<Resolved, ConfigError> {
-        let mut values = BTreeMap::new();
+        let mut resolved = Resolved { warnings: warnings::of_names(self).collect(), ..Resolved::default() };
         for param in PARAMS {
-            values.insert(param.name, self.effective(param)?);
+            let (effective, warning) = self.effective(param)?;
+            resolved.values.insert(param.name, effective);
+            resolved.warnings.extend(warning);
         }
-        let resolved = Resolved { values };
         typha::check(self, &resolved)?;
         Ok(resolved)
     }
 
-    fn effective(&self, param: &'static Param) -> Result<Effective, ConfigError> {
+    fn effective(&self, param: &'static Param) -> Result<(Effective, Option<Warning>), ConfigError> {
         let name = param.name.to_ascii_lowercase();
-        let Some((source, raw)) = self.first(&name, param.is(LOCAL)) else { return Ok(default_of(param)) };
+        let Some((source, raw)) = self.first(&name, param.is(LOCAL)) else {
+            return Ok((default_of(param), None));
+        };
         if raw.trim() == "none" && !param.is(NON_ZERO) {
             let value = param.kind.parse("none").ok().filter(|v| matches!(v, Value::Ports(_)));
-            return Ok(Effective { value: value.unwrap_or(Value::Unset), source, raw: raw.clone() });
+            return Ok((Effective { value: value.unwrap_or(Value::Unset), source, raw: raw.clone() }, None));
         }
         match param.kind.parse(raw) {
-            Ok(value) => Ok(Effective { value, source, raw: raw.clone() }),
+            Ok(value) => Ok((Effective { value, source, raw: raw.clone() }, None)),
             Err(reason) if param.is(EXIT) => {
                 Err(ConfigError::Fatal { name: param.name, value: raw.clone(), source_name: source, reason })
             }
             Err(reason) => {
-                tracing::warn!(
-                    parameter = param.name, value = %shown(param, raw), %source, reason, default = param.default,
-                    "bad value; the default is used"
-                );
-                Ok(default_of(param))
-            }
-        }
-    }
-
-    /// Warns of unknown names, and of parameters of features that are absent here, in the file and the environment.
-    pub fn warn_of_names(&self) {
-        for source in SOURCES {
-            for name in self.by_source.get(&(source as u8)).into_iter().flat_map(BTreeMap::keys) {
-                match PARAMS.iter().find(|p| p.name.eq_ignore_ascii_case(name)) {
-                    Some(p) if !p.is(USED) && source >= Source::File => {
-                        tracing::warn!(parameter = p.name, %source, "no feature here uses this parameter");
-                    }
-                    None if source >= Source::File => {
-                        tracing::warn!(parameter = name, %source, "unknown parameter");
-                    }
-                    _ => {}
-                }
+                let about = About::BadValue { reason, default: param.default };
+                Ok((default_of(param), Some(Warning::new(param, source, raw, about))))
             }
         }
     }
@@ -177,11 +173,6 @@ const SOURCES: [Source; 4] =
 fn default_of(param: &'static Param) -> Effective {
     let value = param.kind.parse(param.default).unwrap_or(Value::Unset);
     Effective { value, source: Source::Default, raw: param.default.to_owned() }
-}
-
-/// Secrets do not belong into logs.
-fn shown<'a>(param: &Param, raw: &'a str) -> &'a str {
-    if param.name.to_ascii_lowercase().contains("password") { "…" } else { raw }
 }
 
 fn parse_ini(text: &str) -> Result<Vec<(String, String)>, (usize, String)> {
@@ -199,7 +190,7 @@ fn parse_ini(text: &str) -> Result<Vec<(String, String)>, (usize, String)> {
 }
 
 impl Resolved {
-    /// Logs what is configured and from where, as far as it differs from what was before.
+    /// Logs what is configured and from where, and what is to be said of it, as far as it differs from what was before.
     pub fn log_changes(&self, before: Option<&Self>) {
         for (name, new) in &self.values {
             let old = before.and_then(|b| b.values.get(name));
@@ -208,10 +199,20 @@ impl Resolved {
                 None => new.source != Source::Default,
             };
             if changed {
-                let shown = if name.to_ascii_lowercase().contains("password") { "…" } else { &new.raw };
-                tracing::info!(parameter = name, value = shown, source = %new.source, "configured");
+                tracing::info!(parameter = name, value = shown(name, &new.raw), source = %new.source, "configured");
             }
         }
+        self.new_warnings(before).for_each(Warning::log);
+    }
+
+    /// What is to be said, by name.
+    pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
+        self.warnings.iter()
+    }
+
+    /// What was not to be said before.
+    pub fn new_warnings(&self, before: Option<&Self>) -> impl Iterator<Item = &Warning> {
+        self.warnings.iter().filter(move |w| before.is_none_or(|b| !b.warnings.contains(w)))
     }
 
     /// A parameter with where it came from.

@@ -59,6 +59,29 @@ pub enum Value {
 }
 
 impl Kind {
+    /// What `none` stands for: the zero value of upstream's type.
+    #[must_use]
+    pub fn zero(self) -> Value {
+        match self {
+            Self::Bool => Value::Bool(false),
+            Self::Int(..) => Value::Int(0),
+            Self::Seconds | Self::Milliseconds => Value::Duration(Duration::ZERO),
+            Self::Durations => Value::Durations(BTreeMap::new()),
+            Self::Ports => Value::Ports(Vec::new()),
+            Self::Cidrs => Value::Cidrs(Vec::new()),
+            Self::Endpoints => Value::List(Vec::new()),
+            Self::OneOf(_)
+            | Self::Ipv4
+            | Self::Ipv6
+            | Self::Mask
+            | Self::PortRange
+            | Self::Matching(_)
+            | Self::ExistingFile
+            | Self::Regex
+            | Self::Text => Value::Unset,
+        }
+    }
+
     /// Parses text of this form. Empty text is [`Value::Unset`], but for plain text and lists of ports.
     pub fn parse(self, text: &str) -> Result<Value, String> {
         let text = text.trim();
