@@ -1,13 +1,13 @@
 # Every target runs exactly what CI runs. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help deps build check unit test e2e k8s e2e-k8s demo bench fuzz clean
+.PHONY: help deps build check unit test test-long e2e k8s e2e-k8s demo bench fuzz clean
 
 CARGO ?= cargo
 # Seconds for each fuzz target.
 FUZZ_SECS ?= 60
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what building and testing need (Debian packages; as root or by sudo)
 	@tools/install-deps
@@ -47,6 +47,11 @@ e2e-k8s: k8s ## a real Kubernetes cluster (release build): all checks and the of
 	e2e/k8s/cluster down
 
 test: check k8s unit e2e ## check, k8s, unit and e2e: what CI runs
+
+test-long: deps ## what takes minutes: random worlds with packets, changes under a flood, changes with kills and switches of backend (root)
+	ORACLE_WORLDS=400 $(CARGO) test --package felix-oracle --test packets
+	CALICO_PROBE_COMMITS=4000 $(CARGO) test --package felix-dataplane --test window
+	CALICO_WINDOW_ROUNDS=1000 $(CARGO) test --package calico-felix --test flows -- no_packet_is_lost
 
 demo: build ## a three-machine cluster: up, quickstart, what calicoctl shows, down (root)
 	$(CARGO) run --release --quiet --package e2e --bin lab -- demo
