@@ -52,6 +52,7 @@ fn typha(config: &Config) -> TyphaClientConfig {
     if !config.typha_read_timeout.is_zero() {
         client.read_timeout = config.typha_read_timeout;
     }
+    client.write_timeout = config.typha_write_timeout;
     client.tls = config.typha_tls.as_ref().map(|tls| ClientTls {
         cert_file: tls.cert_file.clone(),
         key_file: tls.key_file.clone(),

@@ -50,6 +50,8 @@ pub struct TyphaClientConfig {
     pub tls: Option<ClientTls>,
     /// A server that says nothing for so long is given up. It pings every ten seconds.
     pub read_timeout: Duration,
+    /// A server that takes nothing of what is sent for so long is given up; zero: the kernel decides.
+    pub write_timeout: Duration,
     /// Longest time for connecting, TLS included.
     pub connect_timeout: Duration,
 }
@@ -65,6 +67,7 @@ impl TyphaClientConfig {
             info: String::new(),
             tls: None,
             read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
         }
     }
@@ -237,27 +240,40 @@ async fn connect(config: &TyphaClientConfig, address: &str) -> Result<Channel, L
     let failed = |e: &dyn std::fmt::Display| Lost::Connect(e.to_string());
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|e| failed(&e))?
-        .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10));
+    let target = address.to_owned();
+    let write_timeout = config.write_timeout;
     let Some(tls) = &config.tls else {
-        return endpoint.connect().await.map_err(|e| Lost::Connect(deepest(&e)));
+        let dial = tower::service_fn(move |_| {
+            let target = target.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(dial(&target, write_timeout).await?)) }
+        });
+        return endpoint.connect_with_connector(dial).await.map_err(|e| Lost::Connect(deepest(&e)));
     };
     let connector = TlsConnector::from(Arc::new(tls.load()?));
-    let target = address.to_owned();
     let dial = tower::service_fn(move |_| {
         let (connector, target) = (connector.clone(), target.clone());
         async move {
-            let tcp = TcpStream::connect(&target).await?;
-            tcp.set_nodelay(true)?;
+            let tcp = dial(&target, write_timeout).await?;
             // The name is not checked; an address always is one.
             let name = ServerName::IpAddress(tcp.peer_addr()?.ip().into());
             std::io::Result::Ok(TokioIo::new(connector.connect(name, tcp).await?))
         }
     });
     endpoint.connect_with_connector(dial).await.map_err(|e| Lost::Connect(deepest(&e)))
+}
+
+/// A connection that fails where the server acknowledges nothing of what was sent for `write_timeout`.
+async fn dial(target: &str, write_timeout: Duration) -> std::io::Result<TcpStream> {
+    let tcp = TcpStream::connect(target).await?;
+    tcp.set_nodelay(true)?;
+    if !write_timeout.is_zero() {
+        socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(write_timeout))?;
+    }
+    Ok(tcp)
 }
 
 /// The innermost cause: what a person needs to know.
@@ -280,5 +296,21 @@ fn status_of(status: i32) -> SyncStatus {
 fn shuffle(addresses: &mut [String]) {
     for i in (1..addresses.len()).rev() {
         addresses.swap(i, rand::random_range(0..=i));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_the_write_timeout() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        for (wanted, set) in [(Duration::ZERO, None), (Duration::from_millis(7500), Some(7500))] {
+            let tcp = dial(&target, wanted).await.unwrap();
+            let got = socket2::SockRef::from(&tcp).tcp_user_timeout().unwrap();
+            assert_eq!(got.filter(|t| !t.is_zero()).map(|t| t.as_millis()), set);
+        }
     }
 }
