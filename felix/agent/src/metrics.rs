@@ -1,6 +1,8 @@
 //! Figures under upstream's names.
 //!
 //! In: what loops report. Out: a registry that `/metrics` serves. A summary here has a sum and a count, no quantiles.
+//! Always holds: counters go on through sessions of one process, as [`Metrics::renewed`] says; what another backend
+//! counts is not there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,10 +62,11 @@ impl Collector for Summary {
     }
 }
 
-/// All figures.
+/// All figures. Clones share.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub registry: Registry,
+    /// Figures that last as long as the process.
+    lasting: Registry,
     active_endpoints: IntGauge,
     active_policies: IntGauge,
     active_selectors: IntGauge,
@@ -81,7 +84,7 @@ pub struct Metrics {
     messages: IntCounterVec,
     failures: IntCounter,
     initial: Gauge,
-    tables: Tables,
+    backend: OfBackend,
     interfaces: IntGaugeVec,
     route_count: IntGaugeVec,
     endpoint_up: Summary,
@@ -117,7 +120,27 @@ impl Cluster {
     }
 }
 
-/// Figures of the backend's own; the other kind's are not there.
+/// Figures of the backend in use, with a registry of their own.
+#[derive(Clone, Debug)]
+struct OfBackend {
+    backend: Backend,
+    registry: Registry,
+    tables: Tables,
+}
+
+impl OfBackend {
+    fn new(backend: Backend) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(Tallies::new(backend)?))?;
+        let tables = match backend {
+            Backend::Nftables => Tables::nft(&registry)?,
+            Backend::IptablesNft | Backend::IptablesLegacy => Tables::iptables(&registry)?,
+        };
+        Ok(Self { backend, registry, tables })
+    }
+}
+
+/// Figures of one kind of backend; the other kind's are not there.
 #[derive(Clone, Debug)]
 enum Tables {
     Nft {
@@ -203,17 +226,16 @@ impl Tables {
 }
 
 impl Metrics {
-    /// A registry with everything in it.
+    /// All figures, with counters at zero.
     ///
     /// # Errors
     /// A name is taken twice.
     pub fn new(hostname: &str, backend: Backend) -> prometheus::Result<Self> {
-        let registry = libcalico_telemetry::new_registry();
-        let r = &registry;
+        let lasting = Registry::new();
+        let r = &lasting;
         let host = IntGaugeVec::new(Opts::new("felix_host", "Configured Felix hostname."), &["host"])?;
         r.register(Box::new(host.clone()))?;
         host.with_label_values(&[hostname]).set(1);
-        r.register(Box::new(Tallies::new(backend)?))?;
         Ok(Self {
             active_endpoints: gauge(r, "felix_active_local_endpoints", "Active endpoints on this host.")?,
             active_policies: gauge(r, "felix_active_local_policies", "Active policies on this host.")?,
@@ -263,7 +285,7 @@ impl Metrics {
                 r.register(Box::new(g.clone()))?;
                 g
             },
-            tables: if backend == Backend::Nftables { Tables::nft(r)? } else { Tables::iptables(r)? },
+            backend: OfBackend::new(backend)?,
             interfaces: gauges(r, "felix_route_table_num_ifaces", "Workload interfaces.", "table")?,
             route_count: gauges(r, "felix_route_table_num_routes", "Routes to workloads.", "table")?,
             endpoint_up: summary(
@@ -276,13 +298,33 @@ impl Metrics {
                 "felix_conntrack_flows_cut",
                 "Established flows that were cut because policy denies them by now.",
             )?,
-            rules: {
-                let rules = RuleCounters::new()?;
-                r.register(Box::new(rules.clone()))?;
-                rules
-            },
-            registry,
+            rules: RuleCounters::new()?,
+            lasting,
         })
+    }
+
+    /// For the next session: counters go on. Those of the backend begin anew with another backend; those of rules always
+    /// do, since their first reading is what the kernel counted so far.
+    ///
+    /// # Errors
+    /// None that can happen with these names.
+    pub fn renewed(&self, backend: Backend) -> prometheus::Result<Self> {
+        let mut next = Self { rules: RuleCounters::new()?, ..self.clone() };
+        if backend != next.backend.backend {
+            next.backend = OfBackend::new(backend)?;
+        }
+        Ok(next)
+    }
+
+    /// What `/metrics` serves. `process`: figures of the process (`process_…`) too.
+    ///
+    /// # Errors
+    /// None that can happen with these names.
+    pub fn registry(&self, process: bool) -> prometheus::Result<Registry> {
+        let served = if process { libcalico_telemetry::new_registry() } else { Registry::new() };
+        served.register(Box::new(self.rules.clone()))?;
+        served.register(Box::new(Gathered(vec![self.lasting.clone(), self.backend.registry.clone()])))?;
+        Ok(served)
     }
 
     /// An update came in.
@@ -322,7 +364,7 @@ impl Metrics {
     pub fn applied(&self, outcome: &Outcome, stats: &DataplaneStats, took: Duration, messages: usize) {
         self.apply_time.observe(took.as_secs_f64());
         self.batch_size.observe(messages as f64);
-        self.tables.applied(outcome, &stats.tables);
+        self.backend.tables.applied(outcome, &stats.tables);
         let n = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         for (version, c) in ["4", "6"].iter().zip(&stats.tables) {
             self.ip_sets.with_label_values(&[version]).set(n(c.sets));
@@ -355,7 +397,20 @@ impl Metrics {
     /// An apply failed.
     pub fn failed(&self) {
         self.failures.inc();
-        self.tables.failed();
+        self.backend.tables.failed();
+    }
+}
+
+/// Registries as one collector of another. Each of them sees to its own names.
+struct Gathered(Vec<Registry>);
+
+impl Collector for Gathered {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.iter().flat_map(Registry::gather).collect()
     }
 }
 
@@ -417,5 +472,51 @@ fn kind_of(m: &Message) -> &'static str {
         Message::ServiceUpdate(_) => "ServiceUpdate",
         Message::ServiceRemove(_) => "ServiceRemove",
         Message::GlobalBgpConfigUpdate(_) => "GlobalBGPConfigUpdate",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(m: &Metrics, process: bool) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&m.registry(process).unwrap().gather()).unwrap()
+    }
+
+    #[test]
+    fn counters_go_on_in_the_next_session() {
+        let first = Metrics::new("n1", Backend::Nftables).unwrap();
+        first.failed();
+        first.status(2);
+        let second = first.renewed(Backend::Nftables).unwrap();
+        second.failed();
+        let now = text(&second, false);
+        for series in [
+            "felix_int_dataplane_failures 2",
+            "felix_nft_errors 2",
+            "felix_resyncs_started 1",
+            "felix_host{host=\"n1\"} 1",
+        ] {
+            assert!(now.contains(series), "{series}: {now}");
+        }
+    }
+
+    #[test]
+    fn with_another_backend_its_figures_replace_those_of_the_one_before() {
+        let m = Metrics::new("n1", Backend::Nftables).unwrap();
+        m.failed();
+        let m = m.renewed(Backend::IptablesLegacy).unwrap();
+        m.failed();
+        let now = text(&m, false);
+        assert!(now.contains("felix_int_dataplane_failures 2"), "{now}");
+        assert!(now.contains("felix_iptables_restore_errors 1") && !now.contains("felix_nft_"), "{now}");
+    }
+
+    #[test]
+    fn figures_of_the_process_are_served_where_they_are_wanted() {
+        let m = Metrics::new("n1", Backend::Nftables).unwrap();
+        let has = |text: &str| (text.contains("\nprocess_"), text.contains("felix_host"));
+        assert_eq!(has(&text(&m, true)), (true, true));
+        assert_eq!(has(&text(&m, false)), (false, true));
     }
 }

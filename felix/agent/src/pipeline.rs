@@ -74,6 +74,8 @@ pub struct Felix {
     backend: Cell<Option<((NftablesMode, IptablesMode), Backend)>>,
     /// The configuration that was last logged: what stays the same is not said again.
     told: RefCell<Option<Resolved>>,
+    /// Figures of the session before: their counters go on.
+    metrics: Option<Metrics>,
 }
 
 /// How a session ended.
@@ -104,6 +106,7 @@ impl Felix {
             previous: None,
             backend: Cell::new(None),
             told: RefCell::new(None),
+            metrics: None,
         }
     }
 
@@ -195,7 +198,12 @@ impl Felix {
 
     async fn session(&mut self, datastore: &ConfigUpdate) -> Result<End, RunError> {
         let effective = self.effective(datastore)?;
-        let mut session = Session::start(self, effective).await?;
+        let backend = effective.config.dataplane.backend;
+        let metrics = match &self.metrics {
+            Some(before) => before.renewed(backend)?,
+            None => Metrics::new(&effective.config.hostname, backend)?,
+        };
+        let mut session = Session::start(self, effective, metrics).await?;
         let mut questions = self.questions.take();
         session.previous = self.previous.take();
         session.datastore = datastore.clone();
@@ -204,6 +212,7 @@ impl Felix {
             r.begin(&session.effective.calc);
         }
         let end = session.run(self, &mut questions).await;
+        self.metrics = Some(session.metrics.clone());
         self.questions = questions;
         self.recorder = session.recorder.take();
         self.previous = session.dataplane.take().or(session.previous.take());
@@ -230,12 +239,12 @@ struct Session {
 }
 
 impl Session {
-    async fn start(felix: &Felix, effective: Effective) -> Result<Self, RunError> {
+    async fn start(felix: &Felix, effective: Effective, metrics: Metrics) -> Result<Self, RunError> {
         felix.tell(&effective);
         let source = source::start(&effective.config, &effective.resolved).await?;
         let mut me = Self {
             health: Health::new(&health_timeouts(&effective.resolved)),
-            metrics: Metrics::new(&effective.config.hostname, effective.config.dataplane.backend)?,
+            metrics,
             graph: CalcGraph::new(effective.calc.clone()),
             effective,
             source,
@@ -248,16 +257,16 @@ impl Session {
             datastore: ConfigUpdate::default(),
             arrivals: Arrivals::default(),
         };
-        me.serve().await;
+        me.serve().await?;
         Ok(me)
     }
 
     /// Serves health and metrics where configured. A port that is taken is a warning: policy comes first.
-    async fn serve(&mut self) {
+    async fn serve(&mut self) -> Result<(), RunError> {
         self.servers.clear();
         // Given back to the system before they are asked for again.
         tokio::task::yield_now().await;
-        let Config { health, metrics, .. } = &self.effective.config;
+        let Config { health, metrics, process_metrics, .. } = &self.effective.config;
         if let Some(Listen { host, port }) = health {
             match libcalico_telemetry::serve_health(host, *port, self.health.aggregator.clone()).await {
                 Ok(s) => self.servers.push(s),
@@ -265,11 +274,13 @@ impl Session {
             }
         }
         if let Some(Listen { host, port }) = metrics {
-            match libcalico_telemetry::serve_metrics(host, *port, self.metrics.registry.clone()).await {
+            let registry = self.metrics.registry(*process_metrics)?;
+            match libcalico_telemetry::serve_metrics(host, *port, registry).await {
                 Ok(s) => self.servers.push(s),
                 Err(e) => tracing::error!(error = %e, "metrics are not served"),
             }
         }
+        Ok(())
     }
 
     async fn run(
@@ -379,7 +390,8 @@ impl Session {
         self.effective = new;
         self.datastore.clone_from(update);
         if !same {
-            self.serve().await;
+            self.metrics = self.metrics.renewed(self.effective.config.dataplane.backend)?;
+            self.serve().await?;
         }
         Ok(None)
     }

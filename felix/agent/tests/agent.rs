@@ -71,6 +71,9 @@ fn a_changed_configuration_is_taken_in_place() {
         return;
     }
     let mut w = world();
+    for (name, value) in [("METRICS", "true"), ("PROCESSMETRICS", "false")] {
+        w.environment.push((format!("FELIX_PROMETHEUS{name}ENABLED"), value.to_owned()));
+    }
     w.start();
     w.eventually("ready", || w.ready());
     let to_host = || w.exec("nft list chain ip calico filter-cali-wl-to-host").1;
@@ -83,6 +86,12 @@ fn a_changed_configuration_is_taken_in_place() {
     w.eventually("ready", || w.ready());
     assert_eq!(w.felix.as_ref().unwrap().id(), pid);
     assert!(w.felix.as_mut().unwrap().try_wait().unwrap().is_none(), "the process went on");
+    // Counters go on: three sessions asked the datastore for everything, each at its beginning.
+    w.eventually("counters go on, without figures of the process", || {
+        let text = w.http(9091, "/metrics");
+        let resyncs = text.lines().find_map(|l| l.strip_prefix("felix_resyncs_started "));
+        resyncs.and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 3) && !text.contains("\nprocess_")
+    });
     // What has no effect is said by name, once, though the configuration was taken three times.
     let log = std::fs::read_to_string(w.dir.path().join("log")).unwrap();
     for (parameter, field) in [("IpInIpMtu", "ipipMTU"), ("BPFEnabled", "bpfEnabled")] {

@@ -40,7 +40,7 @@ fn families(backend: Backend) -> BTreeMap<String, MetricFamily> {
     m.status(2);
     m.calculated(Duration::from_millis(1), &[Message::InSync], Stats::default());
     m.applied(&Outcome::default(), &DataplaneStats::default(), Duration::from_millis(1), 1);
-    m.registry.gather().into_iter().map(|f| (f.name().to_owned(), f)).collect()
+    m.registry(true).unwrap().gather().into_iter().map(|f| (f.name().to_owned(), f)).collect()
 }
 
 fn absent(name: &str) -> bool {

@@ -44,6 +44,8 @@ pub struct Config {
     pub health: Option<Listen>,
     /// Where metrics are served.
     pub metrics: Option<Listen>,
+    /// Figures of the process are among the metrics.
+    pub process_metrics: bool,
     /// Level word: `DEBUG`, `INFO`, …
     pub log_severity: String,
     /// Folder for files of endpoints' status.
@@ -89,6 +91,7 @@ impl Config {
             typha_write_timeout: r.duration("TyphaWriteTimeout"),
             health: listen("HealthEnabled", "HealthHost", "HealthPort"),
             metrics: listen("PrometheusMetricsEnabled", "PrometheusMetricsHost", "PrometheusMetricsPort"),
+            process_metrics: r.bool("PrometheusProcessMetricsEnabled") == Some(true),
             log_severity: r.text("LogSeverityScreen").to_owned(),
             status_files: file("EndpointStatusPathPrefix"),
             reports: reports(r, &hostname),
