@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use felix_dataplane::config::{
     AllowAction, Backend, ChainInsertMode, Config as DataplaneConfig, DenyAction, EndpointToHostAction,
-    Exclude, ServiceLoopPrevention,
+    ServiceLoopPrevention,
 };
 use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
 use felix_dataplane::rule::{RateLimit, TimeUnit};
-use regex::Regex;
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
 pub use typha::TyphaTls;
@@ -113,22 +112,6 @@ fn reports(r: &Resolved, hostname: &str) -> Reports {
     }
 }
 
-/// `InterfaceExclude`: names, or patterns between slashes, parted by commas.
-fn excluded(list: &str) -> Vec<Exclude> {
-    let one = |word: &str| {
-        let pattern = word.strip_prefix('/').and_then(|w| w.strip_suffix('/'));
-        match pattern.map(Regex::new) {
-            None => Some(Exclude::Name(word.to_owned())),
-            Some(Ok(pattern)) => Some(Exclude::Pattern(pattern)),
-            Some(Err(e)) => {
-                tracing::warn!(word, error = %e, "InterfaceExclude: a pattern that cannot be read is left out");
-                None
-            }
-        }
-    };
-    list.split(',').map(str::trim).filter(|w| !w.is_empty()).filter_map(one).collect()
-}
-
 /// `LogActionRateLimit`, as `5/minute`, with its burst; without the first there is none.
 fn log_limit(rate: &str, burst: u32) -> Option<RateLimit> {
     /// What the programs take for zero.
@@ -184,7 +167,9 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
     }
     c.ipv6 = r.bool("Ipv6Support").unwrap_or(true);
     c.interface_prefixes = r.text("InterfacePrefix").split(',').map(str::to_owned).collect();
-    c.interface_exclude = excluded(r.text("InterfaceExclude"));
+    if let Value::Interfaces(list) = r.raw_value("InterfaceExclude") {
+        c.interface_exclude.clone_from(list);
+    }
     c.filter_allow_action = allow(of("NftablesFilterAllowAction", "IptablesFilterAllowAction"));
     c.mangle_allow_action = allow(of("NftablesMangleAllowAction", "IptablesMangleAllowAction"));
     c.filter_deny_action = match r.text(of("NftablesFilterDenyAction", "IptablesFilterDenyAction")) {
@@ -197,9 +182,9 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
         _ => EndpointToHostAction::Drop,
     };
     c.service_loop_prevention = match r.text("ServiceLoopPrevention") {
-        "Disabled" => ServiceLoopPrevention::Disabled,
+        "Drop" => ServiceLoopPrevention::Drop,
         "Reject" => ServiceLoopPrevention::Reject,
-        _ => ServiceLoopPrevention::Drop,
+        _ => ServiceLoopPrevention::Disabled,
     };
     c.floating_ips = r.text("FloatingIPs") == "Enabled";
     c.disable_conntrack_invalid_check = r.bool("DisableConntrackInvalidCheck") == Some(true);
@@ -236,7 +221,7 @@ fn dataplane(r: &Resolved, hostname: &str, backend: Backend) -> DataplaneConfig 
     c.remove_external_routes = r.bool("RemoveExternalRoutes").unwrap_or(true);
     c.route_sync_disabled = r.bool("RouteSyncDisabled") == Some(true);
     c.workload_source_spoofing = r.text("WorkloadSourceSpoofing") == "Any";
-    c.ip_forwarding = r.text("IPForwarding") != "Disabled";
+    c.ip_forwarding = r.text("IPForwarding") == "Enabled";
     c.tables_refresh = r.duration(of("NftablesRefreshInterval", "IptablesRefreshInterval"));
     c.ip_sets_refresh = r.duration("IpsetsRefreshInterval");
     c.post_write_check = r.duration("IptablesPostWriteCheckIntervalSecs");
@@ -288,11 +273,24 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_left_out_by_name_and_by_pattern() {
-        let list = excluded("kube-ipvs0, /^veth[0-9]+$/,/(/");
-        assert_eq!(list.len(), 2, "a bad pattern is left out");
-        let out = |name: &str| list.iter().any(|e| e.holds(name));
-        assert!(out("kube-ipvs0") && out("veth12") && !out("veth") && !out("eth0"));
+    fn none_turns_off_what_is_on_by_default() {
+        let mut raw = Raw::default();
+        let names = [
+            "IPV6SUPPORT",
+            "REMOVEEXTERNALROUTES",
+            "IPFORWARDING",
+            "SERVICELOOPPREVENTION",
+            "INTERFACEEXCLUDE",
+            "LOGSEVERITYSCREEN",
+            "ROUTEREFRESHINTERVAL",
+        ];
+        raw.set_environment(names.map(|n| (format!("FELIX_{n}"), "None".to_owned())));
+        let config = Config::from_resolved(&raw.resolve().unwrap(), "n", Backend::default());
+        let c = &config.dataplane;
+        assert_eq!((c.ipv6, c.remove_external_routes, c.ip_forwarding), (false, false, false));
+        assert_eq!(c.service_loop_prevention, ServiceLoopPrevention::Disabled);
+        assert_eq!((c.interface_exclude.len(), c.routes_refresh), (0, Duration::ZERO));
+        assert_eq!(config.log_severity.parse(), Ok(libcalico_telemetry::Severity::None));
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
          A parameter is read, first found first taken, from the environment (`FELIX_NAME`, whatever the case), the file \
          `/etc/calico/felix.cfg` (`Name = value`), the `FelixConfiguration` named `node.NODE`, the one named `default`, \
          or has its default. A bad value gives the default and a warning, not a lower source's value; where the column \
-         says *ends*, Felix does not start with it. `none` is the zero value. Parameters without a field, and those \
+         says *ends*, Felix does not start with it. `none` is the zero value: off, empty, no \
+         limit; where zero is no value, Felix does not start with it. Parameters without a field, and those \
          marked *local*, are not read from the datastore; an annotation `config.projectcalico.org/NAME` of a \
          `FelixConfiguration` sets any other. A change in the datastore is taken while Felix runs: the calculation and \
          the dataplane begin anew in place, and rules stand meanwhile.\n\n\
@@ -77,9 +78,9 @@ fn form(kind: Kind) -> String {
             (low, i64::MAX) => format!("number from {low}"),
             (low, high) => format!("number, {low} to {high}"),
         },
-        Kind::Seconds => "seconds, or `1m30s`".to_owned(),
-        Kind::Milliseconds => "milliseconds, or `1m30s`".to_owned(),
-        Kind::Durations => "`NAME=TIME,…`".to_owned(),
+        Kind::Seconds => "seconds, such as `90` or `1.5`; in the field `1m30s`".to_owned(),
+        Kind::Milliseconds => "milliseconds; in the field `50ms`".to_owned(),
+        Kind::Durations => "`NAME=TIME,…`, each time like `1m30s`".to_owned(),
         Kind::OneOf(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Ipv4 => "IPv4 address".to_owned(),
         Kind::Ipv6 => "IPv6 address".to_owned(),
@@ -87,6 +88,9 @@ fn form(kind: Kind) -> String {
         Kind::Ports => "`PROTOCOL:PORT` or `PROTOCOL:NET:PORT`, parted by commas".to_owned(),
         Kind::PortRange => "`FIRST:LAST`".to_owned(),
         Kind::Cidrs => "networks, parted by commas".to_owned(),
+        Kind::Interfaces => {
+            "names of interfaces, or `/patterns/`, parted by commas without spaces".to_owned()
+        }
         Kind::Endpoints => "URLs, parted by commas".to_owned(),
         Kind::Matching(pattern) => format!("text like `{pattern}`"),
         Kind::ExistingFile => "path of a file".to_owned(),

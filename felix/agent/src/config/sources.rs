@@ -2,7 +2,7 @@
 //!
 //! Precedence, highest first: environment, file, `FelixConfiguration` of the node, global `FelixConfiguration`, default.
 //! Names are compared without case. A bad value is replaced by the default, not by a lower source's (upstream's way),
-//! or ends the program where the parameter says so.
+//! or ends the program where the parameter says so. `none` is the zero value, whatever the case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::table::{EXIT, LOCAL, NON_ZERO, PARAMS, Param};
 use super::typha;
-use super::value::Value;
+use super::value::{Kind, Value};
 use super::warnings::{self, About, Warning, shown};
 
 /// A source of raw parameters, lowest first.
@@ -149,15 +149,20 @@ impl Raw {
         let Some((source, raw)) = self.first(&name, param.is(LOCAL)) else {
             return Ok((default_of(param), None));
         };
-        if raw.trim() == "none" && !param.is(NON_ZERO) {
-            let value = param.kind.parse("none").ok().filter(|v| matches!(v, Value::Ports(_)));
-            return Ok((Effective { value: value.unwrap_or(Value::Unset), source, raw: raw.clone() }, None));
+        let fatal =
+            |reason| ConfigError::Fatal { name: param.name, value: raw.clone(), source_name: source, reason };
+        if raw.trim().eq_ignore_ascii_case("none") {
+            if param.is(NON_ZERO) {
+                return Err(fatal("it has no zero value that `none` could stand for".to_owned()));
+            }
+            // A truth value without a default is upstream's pointer, whose zero value says neither.
+            let neither = matches!(param.kind, Kind::Bool) && param.default.is_empty();
+            let value = if neither { Value::Unset } else { param.kind.zero() };
+            return Ok((Effective { value, source, raw: raw.clone() }, None));
         }
         match param.kind.parse(raw) {
             Ok(value) => Ok((Effective { value, source, raw: raw.clone() }, None)),
-            Err(reason) if param.is(EXIT) => {
-                Err(ConfigError::Fatal { name: param.name, value: raw.clone(), source_name: source, reason })
-            }
+            Err(reason) if param.is(EXIT) => Err(fatal(reason)),
             Err(reason) => {
                 let about = About::BadValue { reason, default: param.default };
                 Ok((default_of(param), Some(Warning::new(param, source, raw, about))))
@@ -331,15 +336,43 @@ mod tests {
     }
 
     #[test]
-    fn none_is_the_zero_value() {
-        let resolved = raw(&[
-            (Source::File, "FailsafeInboundHostPorts", "none"),
-            (Source::File, "HealthHost", "0.0.0.0"),
-        ])
-        .resolve()
-        .unwrap();
-        assert_eq!(*resolved.raw_value("FailsafeInboundHostPorts"), Value::Ports(Vec::new()));
-        assert_eq!(resolved.text("HealthHost"), "0.0.0.0");
+    fn none_is_the_zero_value_and_not_the_default() {
+        for none in ["none", "None", "NONE"] {
+            for param in PARAMS.iter().filter(|p| !p.is(NON_ZERO)) {
+                let resolved = raw(&[(Source::File, param.name, none)]).resolve().unwrap();
+                let neither = ["VXLANEnabled", "IpInIpEnabled", "BPFConnectTimeLoadBalancingEnabled"];
+                let zero = if neither.contains(&param.name) { Value::Unset } else { param.kind.zero() };
+                assert_eq!(*resolved.raw_value(param.name), zero, "{}", param.name);
+            }
+        }
+    }
+
+    #[test]
+    fn none_ends_the_start_where_it_stands_for_nothing() {
+        for param in PARAMS.iter().filter(|p| p.is(NON_ZERO)) {
+            let error = raw(&[(Source::Environment, param.name, "None")]).resolve().unwrap_err();
+            assert!(error.to_string().contains(param.name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_list_of_interfaces_gives_the_default_one() {
+        let resolved = raw(&[(Source::File, "InterfaceExclude", "dummy0,/(/")]).resolve().unwrap();
+        assert_eq!(resolved.get("InterfaceExclude").unwrap().raw, "kube-ipvs0");
+    }
+
+    #[test]
+    fn a_region_is_a_label_that_fits_into_a_namespaces_name() {
+        let longest = "r".repeat(46);
+        for good in ["europe", "a-1", &longest] {
+            let resolved = raw(&[(Source::File, "OpenstackRegion", good)]).resolve().unwrap();
+            assert_eq!(resolved.text("OpenstackRegion"), good);
+        }
+        let long = "r".repeat(47);
+        for bad in ["Europe", "-a", "a-", "a.b", &long] {
+            let error = raw(&[(Source::File, "OpenstackRegion", bad)]).resolve().unwrap_err();
+            assert!(error.to_string().contains("OpenstackRegion"), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every parameter of upstream's Felix: name, field of `FelixConfiguration`, form, default, what a bad value does.
 //!
-//! Facts of upstream, one row a parameter; ours come last. `USED` marks those whose feature stands here; the others are known by name, so
+//! Facts of upstream, one row a parameter; ours come last. A range is narrower than upstream's where a value beyond it
+//! could not be programmed. `USED` marks those whose feature stands here; the others are known by name, so
 //! that setting one warns instead of passing in silence.
 
 use super::value::Kind::{self, *};
@@ -9,7 +10,7 @@ use super::value::Kind::{self, *};
 pub const EXIT: u8 = 1;
 /// Read from the file and the environment alone, not from the datastore.
 pub const LOCAL: u8 = 2;
-/// `none` is not a value: it stands for the zero value elsewhere.
+/// `none`, which elsewhere stands for the zero value, ends the program.
 pub const NON_ZERO: u8 = 4;
 /// The feature exists.
 pub const USED: u8 = 8;
@@ -92,7 +93,7 @@ pub static PARAMS: &[Param] = &[
     p("DataplaneDriver", "dataplaneDriver", Text, "calico-iptables-plugin", EXIT | NON_ZERO),
     p("DataplaneWatchdogTimeout", "dataplaneWatchdogTimeout", Seconds, "90", USED),
     p("DefaultEndpointToHostAction", "defaultEndpointToHostAction", OneOf(&["ACCEPT", "DROP", "RETURN"]), "DROP", EXIT | NON_ZERO | USED),
-    p("DeviceRouteProtocol", "deviceRouteProtocol", Int(i64::MIN, i64::MAX), "3", USED),
+    p("DeviceRouteProtocol", "deviceRouteProtocol", Int(0, 255), "3", USED),
     p("DeviceRouteSourceAddress", "deviceRouteSourceAddress", Ipv4, "", USED),
     p("DeviceRouteSourceAddressIPv6", "deviceRouteSourceAddressIPv6", Ipv6, "", USED),
     p("DisableConntrackInvalidCheck", "disableConntrackInvalidCheck", Bool, "false", USED),
@@ -106,7 +107,7 @@ pub static PARAMS: &[Param] = &[
     p("IPv4NormalRoutePriority", "ipv4NormalRoutePriority", Int(1, 2147483646), "1024", USED),
     p("IPv6ElevatedRoutePriority", "ipv6ElevatedRoutePriority", Int(1, 2147483646), "512", 0),
     p("IPv6NormalRoutePriority", "ipv6NormalRoutePriority", Int(1, 2147483646), "1024", USED),
-    p("InterfaceExclude", "interfaceExclude", Text, "kube-ipvs0", USED),
+    p("InterfaceExclude", "interfaceExclude", Interfaces, "kube-ipvs0", USED),
     p("InterfacePrefix", "interfacePrefix", Matching(r"^[a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*$"), "cali", EXIT | NON_ZERO | USED),
     p("InterfaceRefreshInterval", "interfaceRefreshInterval", Seconds, "90", USED),
     p("Ipv6Support", "ipv6Support", Bool, "true", USED),
@@ -147,7 +148,7 @@ pub static PARAMS: &[Param] = &[
     p("IptablesPostWriteCheckIntervalSecs", "iptablesPostWriteCheckInterval", Seconds, "5", USED),
     p("IptablesRefreshInterval", "iptablesRefreshInterval", Seconds, "180", USED),
     p("KubeNodePortRanges", "kubeNodePortRanges", Text, "30000:32767", 0),
-    p("MaxIpsetSize", "maxIpsetSize", Int(i64::MIN, i64::MAX), "1048576", NON_ZERO | USED),
+    p("MaxIpsetSize", "maxIpsetSize", Int(0, 4294967295), "1048576", NON_ZERO | USED),
     p("NftablesFilterAllowAction", "nftablesFilterAllowAction", OneOf(&["ACCEPT", "RETURN"]), "ACCEPT", EXIT | NON_ZERO | USED),
     p("NftablesFilterDenyAction", "nftablesFilterDenyAction", OneOf(&["DROP", "REJECT"]), "DROP", EXIT | NON_ZERO | USED),
     p("NftablesMangleAllowAction", "nftablesMangleAllowAction", OneOf(&["ACCEPT", "RETURN"]), "ACCEPT", EXIT | NON_ZERO | USED),
@@ -204,7 +205,7 @@ pub static PARAMS: &[Param] = &[
     p("EndpointReportingEnabled", "endpointReportingEnabled", Bool, "false", USED),
     p("MetadataAddr", "metadataAddr", Matching(r"^[a-zA-Z0-9_.-]+$"), "127.0.0.1", EXIT),
     p("MetadataPort", "metadataPort", Int(0, 65535), "8775", EXIT),
-    p("OpenstackRegion", "openstackRegion", Text, "", EXIT | USED),
+    p("OpenstackRegion", "openstackRegion", Matching(r"^[a-z0-9]([a-z0-9-]{0,44}[a-z0-9])?$"), "", EXIT | USED),
     p("ReportingIntervalSecs", "reportingInterval", Seconds, "30", USED),
     p("ReportingTTLSecs", "reportingTTL", Seconds, "90", USED),
     p("GenericXDPEnabled", "genericXDPEnabled", Bool, "false", 0),
@@ -213,7 +214,7 @@ pub static PARAMS: &[Param] = &[
     p("VXLANEnabled", "vxlanEnabled", Bool, "", USED),
     p("VXLANMTU", "vxlanMTU", Int(i64::MIN, i64::MAX), "0", 0),
     p("VXLANMTUV6", "vxlanMTUV6", Int(i64::MIN, i64::MAX), "0", 0),
-    p("VXLANPort", "vxlanPort", Int(i64::MIN, i64::MAX), "4789", USED),
+    p("VXLANPort", "vxlanPort", Int(0, 65535), "4789", USED),
     p("VXLANVNI", "vxlanVNI", Int(i64::MIN, i64::MAX), "4096", 0),
     p("IpInIpEnabled", "ipipEnabled", Bool, "", USED),
     p("IpInIpMtu", "ipipMTU", Int(i64::MIN, i64::MAX), "0", 0),
