@@ -232,7 +232,7 @@ async fn only_the_right_certificates_pass_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_client_without_address_or_certificates_says_so_at_once() {
+async fn a_client_without_address_name_of_the_server_or_certificates_says_so_at_once() {
     let config = TyphaClientConfig::new(Vec::new(), SyncerKind::Felix, "h");
     assert!(TyphaClient::new(config).start().is_err());
     let pki = Pki::of(&["typha", "felix", "stranger"]);
@@ -240,4 +240,8 @@ async fn a_client_without_address_or_certificates_says_so_at_once() {
     config.tls = Some(client_tls(&pki, "nonexistent", "ca", cn("typha")));
     let error = TyphaClient::new(config).start().unwrap_err().to_string();
     assert!(error.contains("nonexistent.pem"), "{error}");
+    let mut config = TyphaClientConfig::new(vec!["127.0.0.1:1".into()], SyncerKind::Felix, "h");
+    config.tls = Some(client_tls(&pki, "felix", "ca", Required::default()));
+    let error = TyphaClient::new(config).start().unwrap_err().to_string();
+    assert!(error.contains("TyphaCN"), "{error}");
 }

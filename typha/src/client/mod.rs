@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use self::merge::Merge;
 pub use self::tls::{ClientTls, TlsError};
+use crate::identity::Required;
 use crate::kind::SyncerKind;
 
 /// Events between the client and its reader, as a local syncer has them.
@@ -78,6 +79,11 @@ impl TyphaClientConfig {
 pub enum ClientError {
     #[error("no address of a Typha is given")]
     NoAddress,
+    /// Any certificate that the authority signed would pass for Typha's, those of other clients too.
+    #[error(
+        "TLS without a name that Typha's certificate must have; give its common name or its URI (TyphaCN, TyphaURISAN)"
+    )]
+    NoServerName,
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -115,12 +121,16 @@ impl TyphaClient {
 
     /// Starts on the current runtime. Dropping the receiver ends it.
     ///
-    /// Fails at once where it can never work: without an address, with certificates that cannot be read.
+    /// Fails at once where it can never work: without an address, without a name of the server
+    /// to check its certificate by, with certificates that cannot be read.
     pub fn start(self) -> Result<mpsc::Receiver<SyncerEvent>, ClientError> {
         if self.config.addresses.is_empty() {
             return Err(ClientError::NoAddress);
         }
         if let Some(tls) = &self.config.tls {
+            if tls.server == Required::default() {
+                return Err(ClientError::NoServerName);
+            }
             tls.load()?;
         }
         let (out, reader) = mpsc::channel(OUTPUT_BUFFER);
