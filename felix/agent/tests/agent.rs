@@ -76,13 +76,13 @@ fn a_changed_configuration_is_taken_in_place() {
     }
     w.start();
     w.eventually("ready", || w.ready());
-    let to_host = || w.exec("nft list chain ip calico filter-cali-wl-to-host").1;
-    assert!(to_host().contains("drop"));
+    let to_host = |w: &World| w.exec("nft list chain ip calico filter-cali-wl-to-host").1;
+    assert!(to_host(&w).contains("drop"));
     let pid = w.felix.as_ref().unwrap().id();
     w.put("felixconfigurations/default", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"defaultEndpointToHostAction":"Accept","ipipMTU":1400,"bpfEnabled":true}}"#);
-    w.eventually("the host accepts", || to_host().contains("accept"));
+    w.eventually("the host accepts", || to_host(&w).contains("accept"));
     w.put("felixconfigurations/node.n1", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"node.n1"},"spec":{"defaultEndpointToHostAction":"Drop"}}"#);
-    w.eventually("the node's own word wins", || to_host().contains("drop"));
+    w.eventually("the node's own word wins", || to_host(&w).contains("drop"));
     w.eventually("ready", || w.ready());
     assert_eq!(w.felix.as_ref().unwrap().id(), pid);
     assert!(w.felix.as_mut().unwrap().try_wait().unwrap().is_none(), "the process went on");
@@ -100,6 +100,15 @@ fn a_changed_configuration_is_taken_in_place() {
         assert_eq!(said.len(), 1, "{log}");
         assert!(said[0].contains("WARNING") && said[0].contains(field), "{}", said[0]);
     }
+    // What would end the start ends Felix later too, with a reason; rules stay.
+    let before = to_host(&w);
+    w.put("felixconfigurations/node.n1", r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"node.n1"},"spec":{"nftablesMarkMask":458752}}"#);
+    w.eventually("Felix ends", || !w.live());
+    assert!(!w.felix.as_mut().unwrap().wait().unwrap().success());
+    let log = std::fs::read_to_string(w.dir.path().join("log")).unwrap();
+    let reason = log.lines().find(|l| l.contains("NftablesMarkMask") && l.contains("needs 5 bits"));
+    assert!(reason.is_some_and(|l| l.contains("FelixConfiguration of this node")), "{log}");
+    assert_eq!(to_host(&w), before);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! where it is read), and which of them have no effect here, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use calico_felix::config::table::{EXIT, LOCAL, PARAMS, USED};
 
@@ -119,5 +120,34 @@ fn what_has_no_effect_is_named_with_the_reason() {
     for p in PARAMS {
         let want = usize::from(!p.is(USED));
         assert_eq!(named(p.name), want, "{} is {}used", p.name, if p.is(USED) { "" } else { "not " });
+    }
+}
+
+#[test]
+fn what_cannot_be_used_ends_felix_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    for (variables, reasons) in [
+        (
+            &[("FELIX_IPTABLESMARKMASK", "0x70000")][..],
+            &["IptablesMarkMask", "environment", "needs 5 bits"][..],
+        ),
+        (&[("FELIX_CHAININSERTMODE", "None")], &["ChainInsertMode", "none"]),
+        (
+            &[("FELIX_TYPHAADDR", "127.0.0.1:1"), ("FELIX_TYPHACN", "typha")],
+            &["TyphaCN", "TyphaKeyFile is not set"],
+        ),
+    ] {
+        let out = Command::new(env!("CARGO_BIN_EXE_calico-felix"))
+            .arg("--config-file")
+            .arg(dir.path().join("felix.cfg"))
+            .env("CALICO_FELIX_SOCKET", dir.path().join("felix.sock"))
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success(), "{log}");
+        for reason in reasons {
+            assert!(log.contains(reason), "{reason}: {log}");
+        }
     }
 }
