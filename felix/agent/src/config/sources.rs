@@ -338,8 +338,10 @@ mod tests {
     #[test]
     fn none_is_the_zero_value_and_not_the_default() {
         for none in ["none", "None", "NONE"] {
-            for param in PARAMS.iter().filter(|p| !p.is(NON_ZERO)) {
-                let resolved = raw(&[(Source::File, param.name, none)]).resolve().unwrap();
+            let params = || PARAMS.iter().filter(|p| !p.is(NON_ZERO));
+            let set: Vec<_> = params().map(|p| (Source::File, p.name, none)).collect();
+            let resolved = raw(&set).resolve().unwrap();
+            for param in params() {
                 let neither = ["VXLANEnabled", "IpInIpEnabled", "BPFConnectTimeLoadBalancingEnabled"];
                 let zero = if neither.contains(&param.name) { Value::Unset } else { param.kind.zero() };
                 assert_eq!(*resolved.raw_value(param.name), zero, "{}", param.name);

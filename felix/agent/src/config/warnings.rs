@@ -145,22 +145,26 @@ mod tests {
     fn whatever_has_no_effect_warns_by_name_from_every_source() {
         use Source::{Environment, File, GlobalDatastore, PerHostDatastore};
         for source in [GlobalDatastore, PerHostDatastore, File, Environment] {
-            for param in PARAMS.iter().filter(|p| !p.is(USED)) {
-                let about =
-                    if param.is(LOCAL) && source < File { About::LocalOnly } else { About::NoFeature };
-                let got = warnings(source, &[(param.name, wanted(param))]);
-                assert_eq!(got, [(param.name.to_owned(), about)], "{source}");
-            }
+            let without: Vec<&Param> = PARAMS.iter().filter(|p| !p.is(USED)).collect();
+            let set: Vec<_> = without.iter().map(|p| (p.name, wanted(p))).collect();
+            let expected = without.iter().map(|p| {
+                let local = p.is(LOCAL) && source < File;
+                (p.name.to_owned(), if local { About::LocalOnly } else { About::NoFeature })
+            });
+            let mut expected: Vec<_> = expected.collect();
+            expected.sort();
+            assert_eq!(warnings(source, &set), expected, "{source}");
         }
     }
 
     #[test]
     fn local_parameters_in_the_datastore_warn_and_are_ignored() {
-        for param in PARAMS.iter().filter(|p| p.is(LOCAL)) {
-            for source in [Source::GlobalDatastore, Source::PerHostDatastore] {
-                let got = warnings(source, &[(param.name, "evil")]);
-                assert_eq!(got, [(param.name.to_owned(), About::LocalOnly)]);
-            }
+        let mut names: Vec<&str> = PARAMS.iter().filter(|p| p.is(LOCAL)).map(|p| p.name).collect();
+        names.sort_unstable();
+        let set: Vec<_> = names.iter().map(|n| (*n, "evil")).collect();
+        let expected: Vec<_> = names.iter().map(|n| ((*n).to_owned(), About::LocalOnly)).collect();
+        for source in [Source::GlobalDatastore, Source::PerHostDatastore] {
+            assert_eq!(warnings(source, &set), expected);
         }
     }
 
