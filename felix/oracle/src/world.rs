@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 pub use crate::selector::{Labels, Selector};
 
@@ -20,12 +20,18 @@ pub const PODS: usize = 3;
 pub const NAMESPACES: [&str; 2] = ["red", "blue"];
 /// The service accounts of every namespace, by number.
 pub const ACCOUNTS: [&str; 2] = ["alice", "bob"];
-/// Ports on which everyone answers TCP and UDP.
+/// Ports on which everyone answers TCP, UDP and UDP-Lite.
 pub const PORTS: [u16; 3] = [7001, 7002, FAILSAFE];
-/// At the node's endpoint no policy closes this port: inwards of TCP, outwards of UDP.
+/// At the node's endpoint no policy closes this port: inwards of TCP from [`failsafe_net`], outwards of UDP.
 pub const FAILSAFE: u16 = 7003;
 /// A node besides [`NODE`], of which policy knows endpoints.
 pub const OTHER_NODE: &str = "elsewhere";
+
+/// Whom the inward failsafe port is for: the machine outside, by its IPv4 address alone.
+#[must_use]
+pub fn failsafe_net() -> IpNet {
+    Ipv4Net::from(Ipv4Addr::new(172, 31, 0, 254)).into()
+}
 
 /// An end of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +69,7 @@ impl End {
 pub enum Traffic {
     Tcp(u16),
     Udp(u16),
+    UdpLite(u16),
     /// An echo request.
     Ping,
 }
@@ -70,7 +77,8 @@ pub enum Traffic {
 impl Traffic {
     /// What is tried between two ends.
     pub fn all() -> impl Iterator<Item = Traffic> {
-        PORTS.into_iter().flat_map(|p| [Self::Tcp(p), Self::Udp(p)]).chain([Self::Ping])
+        let by_port = PORTS.into_iter().flat_map(|p| [Self::Tcp(p), Self::Udp(p)]);
+        by_port.chain([Self::UdpLite(FAILSAFE), Self::Ping])
     }
 }
 
@@ -248,6 +256,7 @@ pub enum Protocol {
     Udp,
     Icmp,
     Icmpv6,
+    UdpLite,
     Number(u8),
 }
 
@@ -260,6 +269,7 @@ impl Protocol {
             Self::Udp => 17,
             Self::Icmp => 1,
             Self::Icmpv6 => 58,
+            Self::UdpLite => 136,
             Self::Number(n) => n,
         }
     }

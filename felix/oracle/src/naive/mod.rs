@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 use crate::world::{
     Action, End, FAILSAFE, Interface, Labels, NAMESPACES, NamedPort, Packet, Policy, PolicyUse, Traffic,
-    World,
+    World, failsafe_net,
 };
 
 /// Direction, seen from the endpoint.
@@ -61,6 +61,7 @@ impl Wire {
         let (protocol, port, icmp) = match p.traffic {
             Traffic::Tcp(port) => (6, port, None),
             Traffic::Udp(port) => (17, port, None),
+            Traffic::UdpLite(port) => (136, port, None),
             Traffic::Ping if p.v4 => (1, 0, Some((8, 0))),
             Traffic::Ping => (58, 0, Some((128, 0))),
         };
@@ -76,10 +77,13 @@ impl Wire {
         Self { src, dst, src_port, dst_port, icmp, ..*self }
     }
 
-    /// True for a port that no policy closes.
+    /// True for a port that no policy closes to this peer.
     fn failsafe(&self, dir: Direction) -> bool {
-        let protocol = if dir == Direction::Ingress { 6 } else { 17 };
-        self.dst_port == FAILSAFE && self.protocol == protocol
+        let open = match dir {
+            Direction::Ingress => self.protocol == 6 && failsafe_net().contains(&self.src),
+            Direction::Egress => self.protocol == 17,
+        };
+        self.dst_port == FAILSAFE && open
     }
 
     /// True for an answer from such a port: where nothing is tracked, it must pass too.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::world::{
     ACCOUNTS, Action, End, FAILSAFE, Icmp, Interface, Labels, NAMESPACES, NODE, NamedPort, NamespaceSelector,
     OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Protocol, Remote, Rule, Set, Side, UPLINK, World,
+    failsafe_net,
 };
 
 /// Every object of the world, as a datastore has it.
@@ -78,9 +79,10 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
     for (name, order) in [("kube-admin", 1_000.0), ("kube-baseline", 10_000_000.0)] {
         add(Kind::Tier, None, name, &none, json!({ "order": order, "defaultAction": "Pass" }));
     }
-    let failsafe = |protocol: &str| json!([{ "protocol": protocol, "port": FAILSAFE }]);
-    let spec =
-        json!({ "failsafeInboundHostPorts": failsafe("TCP"), "failsafeOutboundHostPorts": failsafe("UDP") });
+    let spec = json!({
+        "failsafeInboundHostPorts": [{ "protocol": "TCP", "port": FAILSAFE, "net": failsafe_net() }],
+        "failsafeOutboundHostPorts": [{ "protocol": "UDP", "port": FAILSAFE }],
+    });
     add(Kind::FelixConfiguration, None, "default", &none, spec);
     for t in &world.tiers {
         let mut spec = json!({ "defaultAction": if t.pass { "Pass" } else { "Deny" } });
@@ -245,6 +247,7 @@ fn protocol(p: Protocol) -> Value {
         Protocol::Udp => json!("UDP"),
         Protocol::Icmp => json!("ICMP"),
         Protocol::Icmpv6 => json!("ICMPv6"),
+        Protocol::UdpLite => json!("UDPLite"),
         Protocol::Number(n) => json!(n),
     }
 }

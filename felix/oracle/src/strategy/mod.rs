@@ -57,10 +57,9 @@ fn net(v4: bool) -> impl Strategy<Value = IpNet> {
     )
 }
 
-/// Networks of sets: of both families, and none that is everything, which has no place in a set of addresses.
+/// Networks of sets: of both families, now and then everything.
 fn set_nets() -> impl Strategy<Value = Vec<IpNet>> {
     vec(any::<bool>().prop_flat_map(net), 0..4)
-        .prop_map(|nets| nets.into_iter().filter(|n| n.prefix_len() > 0).collect())
 }
 
 fn ports() -> impl Strategy<Value = Vec<Port>> {
@@ -175,6 +174,7 @@ fn plain_rule(pass: bool) -> impl Strategy<Value = Rule> {
                 Some(Protocol::Udp),
                 Some(Protocol::Icmp),
                 Some(Protocol::Number(6)),
+                Some(Protocol::UdpLite),
             ]
         } else {
             vec![
@@ -184,10 +184,19 @@ fn plain_rule(pass: bool) -> impl Strategy<Value = Rule> {
                 Some(Protocol::Udp),
                 Some(Protocol::Icmpv6),
                 Some(Protocol::Number(17)),
+                Some(Protocol::Number(136)),
             ]
         };
-        let not_protocol =
-            select(vec![None, None, None, None, Some(Protocol::Udp), Some(Protocol::Number(1))]);
+        let not_protocol = select(vec![
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(Protocol::Udp),
+            Some(Protocol::Number(1)),
+            Some(Protocol::UdpLite),
+        ]);
         (
             Just(action),
             weighted(0.2, Just(if v4 { 4u8 } else { 6 })),
@@ -212,6 +221,10 @@ fn plain_rule(pass: bool) -> impl Strategy<Value = Rule> {
                     match protocol.map(Protocol::number) {
                         Some(6 | 17) => (r.icmp, r.not_icmp) = (None, None),
                         Some(1 | 58) => without_ports(&mut r),
+                        Some(136) => {
+                            (r.icmp, r.not_icmp) = (None, None);
+                            without_ports(&mut r);
+                        }
                         _ => {
                             (r.icmp, r.not_icmp) = (None, None);
                             with_names_of_ports_only(&mut r);

@@ -83,6 +83,7 @@ impl Explain {
         let traffic = match packet.traffic {
             Traffic::Tcp(port) => party::Traffic { protocol: 6, port: Some(port) },
             Traffic::Udp(port) => party::Traffic { protocol: 17, port: Some(port) },
+            Traffic::UdpLite(port) => party::Traffic { protocol: 136, port: Some(port) },
             Traffic::Ping => party::Traffic { protocol: 1, port: None },
         };
         let (from, to) = (self.party(world, packet.from, packet.v4), self.party(world, packet.to, packet.v4));

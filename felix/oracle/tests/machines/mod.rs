@@ -16,6 +16,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::{Namespace, Pod, run};
 
+/// UDP whose checksum may cover a part.
+const UDP_LITE: Protocol = Protocol::UDPLITE;
+
 /// A node with pods, and a machine outside. Removed when the value goes.
 pub struct Machines {
     answering: Vec<Answering>,
@@ -23,6 +26,8 @@ pub struct Machines {
     outside: Namespace,
     pub host: Namespace,
     port: Cell<u16>,
+    /// The kernel speaks it; later ones have it no more.
+    pub udp_lite: bool,
 }
 
 impl Machines {
@@ -39,6 +44,8 @@ impl Machines {
             "ip addr add fd00:31::1/64 dev up0 nodad && ip -6 route add default via fd00:31::fe && \
              sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
         );
+        // With it connection tracking takes UDP-Lite that comes over a veth pair for invalid, and Felix drops that.
+        host.must("sysctl -qw net.netfilter.nf_conntrack_checksum=0");
         outside.must(
             "ip addr add 172.31.0.254/24 dev eth0 && ip addr add fd00:31::fe/64 dev eth0 nodad && \
              ip link set eth0 up && ip route add 10.65.0.0/24 via 172.31.0.1 && \
@@ -48,8 +55,10 @@ impl Machines {
         neighbour(&host, "up0", &outside, "eth0", [End::Node, End::Outside]);
         neighbour(&outside, "eth0", &host, "up0", [End::Outside, End::Node]);
         let pods: Vec<Pod> = (0..PODS).map(|n| Pod::new(&host, u8::try_from(n).unwrap() + 2)).collect();
-        let mut machines = Self { answering: Vec::new(), pods, outside, host, port: Cell::new(20_000) };
-        let answering = End::all().map(|e| Answering::start(machines.namespace(e))).collect();
+        let udp_lite = Socket::new(Domain::IPV4, Type::DGRAM, Some(UDP_LITE)).is_ok();
+        let port = Cell::new(20_000);
+        let mut machines = Self { answering: Vec::new(), pods, outside, host, port, udp_lite };
+        let answering = End::all().map(|e| Answering::start(machines.namespace(e), udp_lite)).collect();
         machines.answering = answering;
         machines
     }
@@ -101,14 +110,14 @@ fn neighbour(here: &Namespace, device: &str, there: &Namespace, far: &str, ends:
     }
 }
 
-/// Answers TCP and UDP on every port until it is dropped.
+/// Answers TCP, UDP and, if so, UDP-Lite on every port until it is dropped.
 struct Answering {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Answering {
-    fn start(ns: &Namespace) -> Self {
+    fn start(ns: &Namespace, udp_lite: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let halt = stop.clone();
         let (ready, started) = std::sync::mpsc::channel();
@@ -116,7 +125,9 @@ impl Answering {
             let sockets: Vec<Socket> = [true, false]
                 .into_iter()
                 .flat_map(|v4| {
-                    PORTS.into_iter().flat_map(move |p| [Type::STREAM, Type::DGRAM].map(|t| open(v4, t, p)))
+                    let lite = udp_lite.then_some((Type::DGRAM, Some(UDP_LITE)));
+                    let kinds = [(Type::STREAM, None), (Type::DGRAM, None)].into_iter().chain(lite);
+                    kinds.flat_map(move |(t, protocol)| PORTS.map(|p| open(v4, t, protocol, p)))
                 })
                 .collect();
             for s in sockets.iter().filter(|s| s.r#type().ok() == Some(Type::STREAM)) {
@@ -145,8 +156,8 @@ fn any(v4: bool) -> IpAddr {
     if v4 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
 }
 
-fn open(v4: bool, kind: Type, port: u16) -> Socket {
-    let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, kind, None).expect("socket");
+fn open(v4: bool, kind: Type, protocol: Option<Protocol>, port: u16) -> Socket {
+    let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, kind, protocol).expect("socket");
     if !v4 {
         socket.set_only_v6(true).expect("IPv6 alone");
     }
@@ -222,8 +233,9 @@ fn probe(packets: &[(usize, Packet)], wait: Duration) -> Vec<usize> {
 fn start(number: usize, p: &Packet) -> Option<Sent> {
     let (v4, to) = (p.v4, p.to.address(p.v4));
     let (socket, port) = match p.traffic {
-        Traffic::Tcp(port) => (open(v4, Type::STREAM, p.source_port), port),
-        Traffic::Udp(port) => (open(v4, Type::DGRAM, p.source_port), port),
+        Traffic::Tcp(port) => (open(v4, Type::STREAM, None, p.source_port), port),
+        Traffic::Udp(port) => (open(v4, Type::DGRAM, None, p.source_port), port),
+        Traffic::UdpLite(port) => (open(v4, Type::DGRAM, Some(UDP_LITE), p.source_port), port),
         Traffic::Ping => {
             let (domain, protocol) =
                 if v4 { (Domain::IPV4, Protocol::ICMPV4) } else { (Domain::IPV6, Protocol::ICMPV6) };
@@ -239,7 +251,7 @@ fn start(number: usize, p: &Packet) -> Option<Sent> {
     }
     match p.traffic {
         Traffic::Tcp(_) => {}
-        Traffic::Udp(_) => drop(socket.send(b"x")),
+        Traffic::Udp(_) | Traffic::UdpLite(_) => drop(socket.send(b"x")),
         Traffic::Ping => drop(socket.send(&echo(v4, p.source_port))),
     }
     let echo = (p.traffic == Traffic::Ping).then_some(p.source_port);
