@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error(
-        "of CONFD_TYPHACAFILE, CONFD_TYPHACERTFILE and CONFD_TYPHAKEYFILE (or FELIX_…) not all are set; set all three or none"
+        "TLS with Typha is all or nothing: set CONFD_TYPHACAFILE, CONFD_TYPHACERTFILE, CONFD_TYPHAKEYFILE and one of CONFD_TYPHACN and CONFD_TYPHAURISAN (or FELIX_…), or none of them"
     )]
     HalfTls,
     #[error("Typha: {0}")]
@@ -35,14 +35,13 @@ pub fn typha_config(
     let addresses = addresses.split(',').map(|a| a.trim().to_owned()).filter(|a| !a.is_empty()).collect();
     let mut config = TyphaClientConfig::new(addresses, SyncerKind::Bgp, node_name);
     config.info = format!("confd {}", env!("CARGO_PKG_VERSION"));
+    let server = Required { common_name: get("TYPHACN"), uri_san: get("TYPHAURISAN") };
+    let named = server.common_name.is_some() || server.uri_san.is_some();
     config.tls = match (get("TYPHACAFILE"), get("TYPHACERTFILE"), get("TYPHAKEYFILE")) {
-        (None, None, None) => None,
-        (Some(ca), Some(cert), Some(key)) => Some(ClientTls {
-            cert_file: cert.into(),
-            key_file: key.into(),
-            ca_file: ca.into(),
-            server: Required { common_name: get("TYPHACN"), uri_san: get("TYPHAURISAN") },
-        }),
+        (None, None, None) if !named => None,
+        (Some(ca), Some(cert), Some(key)) if named => {
+            Some(ClientTls { cert_file: cert.into(), key_file: key.into(), ca_file: ca.into(), server })
+        }
         _ => return Err(SourceError::HalfTls),
     };
     Ok(Some(config))
@@ -86,9 +85,18 @@ mod tests {
 
     #[test]
     fn half_of_tls_is_an_error() {
-        assert!(matches!(
-            read(&[("FELIX_TYPHAADDR", "t:1"), ("FELIX_TYPHACAFILE", "/ca")]),
-            Err(SourceError::HalfTls)
-        ));
+        let files =
+            [("FELIX_TYPHACAFILE", "/ca"), ("FELIX_TYPHACERTFILE", "/c"), ("FELIX_TYPHAKEYFILE", "/k")];
+        let name = ("FELIX_TYPHAURISAN", "spiffe://typha");
+        for some in [vec![files[0]], files.to_vec(), vec![name], vec![files[0], files[1], name]] {
+            let config = typha_config(
+                |name| match name {
+                    "FELIX_TYPHAADDR" => Some("t:1".to_owned()),
+                    _ => some.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()),
+                },
+                "n1",
+            );
+            assert!(matches!(config, Err(SourceError::HalfTls)), "{some:?}");
+        }
     }
 }

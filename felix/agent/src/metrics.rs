@@ -1,11 +1,9 @@
 //! Figures under upstream's names.
 //!
-//! In: what loops report. Out: a registry that `/metrics` serves. A summary here has a sum and a count, no quantiles.
-//! Always holds: counters go on through sessions of one process, as [`Metrics::renewed`] says; what another backend
-//! counts is not there.
+//! In: what loops report. Out: a registry that `/metrics` serves. Always holds: counters go on through sessions of one
+//! process, as [`Metrics::renewed`] says; what another backend counts is not there.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use felix_calc::Stats;
@@ -14,53 +12,13 @@ use felix_dataplane::config::Backend;
 use felix_dataplane::counters::{Count, RuleName};
 use felix_dataplane::driver::Counts;
 use felix_message::Message;
+use libcalico_telemetry::Summary;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Metric, MetricFamily, MetricType, Summary as SummaryProto};
+use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::rule_counters::RuleCounters;
 use crate::tallies::Tallies;
-
-/// A sum and a count.
-#[derive(Clone, Debug)]
-struct Summary {
-    desc: Desc,
-    state: Arc<Mutex<(f64, u64)>>,
-}
-
-impl Summary {
-    fn new(name: &str, help: &str) -> prometheus::Result<Self> {
-        let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), std::collections::HashMap::new())?;
-        Ok(Self { desc, state: Arc::default() })
-    }
-
-    fn observe(&self, value: f64) {
-        let mut s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        s.0 += value;
-        s.1 += 1;
-    }
-}
-
-impl Collector for Summary {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let (sum, count) = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut summary = SummaryProto::default();
-        summary.set_sample_sum(sum);
-        summary.set_sample_count(count);
-        let mut metric = Metric::default();
-        metric.set_summary(summary);
-        let mut family = MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(MetricType::SUMMARY);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
 
 /// All figures. Clones share.
 #[derive(Clone, Debug)]
@@ -96,6 +54,8 @@ pub struct Metrics {
 #[derive(Clone, Debug)]
 struct Cluster {
     policies: IntGauge,
+    /// Of these, those that are never enforced. Upstream has no such figure.
+    staged: IntGauge,
     tiers: IntGauge,
     profiles: IntGauge,
     hosts: IntGauge,
@@ -107,6 +67,7 @@ impl Cluster {
     fn new(r: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             policies: gauge(r, "felix_cluster_num_policies", "Policies in the cluster.")?,
+            staged: gauge(r, "felix_cluster_num_staged_policies", "Of the policies, those that are staged.")?,
             tiers: gauge(r, "felix_cluster_num_tiers", "Tiers in the cluster.")?,
             profiles: gauge(r, "felix_cluster_num_profiles", "Profiles in the cluster.")?,
             hosts: gauge(r, "felix_cluster_num_hosts", "Nodes in the cluster.")?,
@@ -353,6 +314,7 @@ impl Metrics {
         set(&self.active_selectors, stats.ip_sets);
         set(&self.labelled, stats.items);
         set(&self.cluster.policies, stats.policies);
+        set(&self.cluster.staged, stats.staged_policies);
         set(&self.cluster.tiers, stats.tiers);
         set(&self.cluster.profiles, stats.profiles);
         set(&self.cluster.hosts, stats.hosts);

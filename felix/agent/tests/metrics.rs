@@ -51,6 +51,18 @@ fn absent(name: &str) -> bool {
 }
 
 #[test]
+fn a_time_has_upstreams_quantiles() {
+    let ours = families(Backend::Nftables);
+    let quantiles =
+        ours["felix_int_dataplane_apply_time_seconds"].get_metric()[0].get_summary().get_quantile();
+    assert_eq!(
+        quantiles.iter().map(prometheus::proto::Quantile::quantile).collect::<Vec<_>>(),
+        [0.5, 0.9, 0.99]
+    );
+    assert!((quantiles[0].value() - 0.001).abs() < 0.000_02, "{quantiles:?}");
+}
+
+#[test]
 fn every_figure_of_upstream_is_served_or_named_as_absent() {
     for (backend, without) in [
         (Backend::Nftables, &OF_IPTABLES[..]),

@@ -7,7 +7,7 @@ use std::process::Command;
 use calico_felix::config::table::{EXIT, LOCAL, PARAMS, USED};
 
 /// Names, or how they begin (`…*`), of parameters without effect.
-const WITHOUT_EFFECT: [(&str, &[&str]); 13] = [
+const WITHOUT_EFFECT: [(&str, &[&str]); 14] = [
     (
         "features that are not here yet: eBPF, WireGuard, XDP, flow logs, Istio, live migration, policy sync, AWS, Windows",
         &[
@@ -50,10 +50,8 @@ const WITHOUT_EFFECT: [(&str, &[&str]); 13] = [
         &["TyphaK8sNamespace", "TyphaK8sServiceName"],
     ),
     ("there is one dataplane, in the process", &["DataplaneDriver", "UseInternalDataplaneDriver"]),
-    (
-        "what upstream detects or gates is found out by trying",
-        &["FeatureDetectOverride", "FeatureGates", "KubeNodePortRanges"],
-    ),
+    ("what upstream detects or gates is found out by trying", &["FeatureDetectOverride", "FeatureGates"]),
+    ("rules for a kube-proxy that uses IPVS are not here yet", &["KubeNodePortRanges"]),
     ("there is no Go runtime", &["Go*", "PrometheusGoMetricsEnabled"]),
     (
         "logs go to standard error, where a service manager takes them; none are dropped",

@@ -3,7 +3,8 @@
 //! - [`logging`]: one line an event, in upstream's form, with a level that can change while the process runs.
 //! - [`health`]: parts of a process report; the aggregator says whether all of it is live and ready.
 //! - [`metrics`]: a Prometheus registry with the process's own figures.
-//! - [`http`]: serves the last two on `/liveness`, `/readiness` and `/metrics`.
+//! - [`summary`]: a metric with quantiles, as upstream's.
+//! - [`http`]: serves health and metrics on `/liveness`, `/readiness` and `/metrics`.
 //!
 //! Left out: what a component reports or counts.
 
@@ -11,8 +12,10 @@ pub mod health;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod summary;
 
 pub use health::{HealthAggregator, HealthReport, Reporter};
 pub use http::{HttpServer, serve_health, serve_metrics};
 pub use logging::{LogHandle, Severity, init_logging, init_logging_to};
 pub use metrics::new_registry;
+pub use summary::Summary;
