@@ -6,9 +6,9 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -28,14 +28,20 @@ fn addr(name: &str, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 65, 0, name.as_bytes()[0] - b'a' + 2)), port)
 }
 
+fn addr6(name: &str, port: u16) -> SocketAddr {
+    let host = u16::from(name.as_bytes()[0] - b'a' + 2);
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0x65, 0, 0, 0, 0, 0, host)), port)
+}
+
 /// Answers TCP lines and UDP datagrams in a pod until `stop`.
 fn serve(ns: &str, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     let stop = stop.clone();
     let (up, started) = std::sync::mpsc::channel();
     let thread = inside(ns, move || {
-        let tcp = TcpListener::bind(("0.0.0.0", PORT)).unwrap();
+        // Of both families.
+        let tcp = TcpListener::bind(("::", PORT)).unwrap();
         tcp.set_nonblocking(true).unwrap();
-        let udp = UdpSocket::bind(("0.0.0.0", PORT)).unwrap();
+        let udp = UdpSocket::bind(("::", PORT)).unwrap();
         udp.set_nonblocking(true).unwrap();
         up.send(()).unwrap();
         let mut streams: Vec<TcpStream> = Vec::new();
@@ -166,40 +172,58 @@ fn an_established_flow_is_cut_by_a_new_policy_only_where_that_is_configured() {
     }
 }
 
-/// Sends a datagram a millisecond from a port of its own each, so each is a new flow; counts what comes back in time.
+/// Sends a datagram now and then (`every`) from a port of its own each, so each is a new flow, until `stop`. Gives how
+/// many were sent, and how many came back within `wait`.
 fn prober(
     ns: &str,
     to: SocketAddr,
+    every: Duration,
     wait: Duration,
     stop: &Arc<AtomicBool>,
-    sent: &Arc<AtomicU32>,
-    answered: &Arc<AtomicU32>,
-) -> std::thread::JoinHandle<()> {
-    let (stop, sent, answered) = (stop.clone(), sent.clone(), answered.clone());
+) -> std::thread::JoinHandle<(u32, u32)> {
+    let stop = stop.clone();
     inside(ns, move || {
+        let (mut sent, mut answered) = (0, 0);
         let mut open: std::collections::VecDeque<(Instant, UdpSocket)> = std::collections::VecDeque::new();
         let mut buf = [0; 8];
         loop {
             let ended = stop.load(Ordering::Relaxed);
             if !ended {
-                let s = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+                let s = UdpSocket::bind(any_of(to)).unwrap();
                 s.set_nonblocking(true).unwrap();
                 if s.send_to(b"x", to).is_ok() {
-                    sent.fetch_add(1, Ordering::Relaxed);
+                    sent += 1;
                     open.push_back((Instant::now(), s));
                 }
             }
             open.retain(|(at, s)| {
                 let answer = s.recv_from(&mut buf).is_ok();
-                answered.fetch_add(u32::from(answer), Ordering::Relaxed);
+                answered += u32::from(answer);
                 !answer && at.elapsed() < wait
             });
             if ended && open.is_empty() {
-                return;
+                return (sent, answered);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(every);
         }
     })
+}
+
+/// Any address of the family, and any port.
+fn any_of(to: SocketAddr) -> SocketAddr {
+    let any =
+        if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    SocketAddr::new(any, 0)
+}
+
+/// True where a datagram is answered, within a second.
+fn answers(ns: &str, to: SocketAddr) -> bool {
+    let thread = inside(ns, move || {
+        let s = UdpSocket::bind(any_of(to)).unwrap();
+        s.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        s.send_to(b"x", to).is_ok() && s.recv_from(&mut [0; 8]).is_ok()
+    });
+    thread.join().unwrap()
 }
 
 #[test]
@@ -209,6 +233,7 @@ fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_fe
     }
     let rounds: u32 = std::env::var("CALICO_WINDOW_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(60);
     let mut w = World::new(&PODS, &[]);
+    w.add_ipv6(&PODS);
     w.backend_by_datastore = true;
     w.backend(BACKENDS[0]);
     w.policy("b", ALLOW);
@@ -218,13 +243,15 @@ fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_fe
     let stop = Arc::new(AtomicBool::new(false));
     let servers = [serve(&w.pods[1], &stop), serve(&w.pods[2], &stop)];
     let probing = Arc::new(AtomicBool::new(false));
-    let counters: [Arc<AtomicU32>; 4] = std::array::from_fn(|_| Arc::default());
-    let [sent, answered, tried, leaked] = &counters;
-    let probers = [
-        prober(&w.pods[0], addr("b", PORT), WAIT, &probing, sent, answered),
-        // Nearly all of these wait for nothing: each costs a socket meanwhile.
-        prober(&w.pods[0], addr("c", PORT), Duration::from_secs(3), &probing, tried, leaked),
-    ];
+    // Neighbours have to be found first.
+    for to in [addr("b", PORT), addr6("b", PORT)] {
+        w.eventually("an answer", || answers(&w.pods[0], to));
+    }
+    // Nearly all of those that are denied wait for nothing: each costs a socket meanwhile.
+    let short = Duration::from_secs(3);
+    let probe = |to, every_ms, wait| prober(&w.pods[0], to, Duration::from_millis(every_ms), wait, &probing);
+    let allowed = [probe(addr("b", PORT), 1, WAIT), probe(addr6("b", PORT), 5, WAIT)];
+    let denied = [probe(addr("c", PORT), 1, short), probe(addr6("c", PORT), 5, short)];
     let mut seed = std::process::id();
     let mut random = move |n: u32| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -273,11 +300,17 @@ fn no_packet_is_lost_and_none_leaks_while_policy_pods_and_backends_change_and_fe
     }
     w.eventually("ready in the end", || w.ready());
     probing.store(true, Ordering::Relaxed);
-    probers.into_iter().for_each(|p| p.join().unwrap());
+    let allowed = allowed.map(|p| p.join().unwrap());
+    let denied = denied.map(|p| p.join().unwrap());
     stop.store(true, Ordering::Relaxed);
     servers.into_iter().for_each(|s| s.join().unwrap());
-    let [sent, answered, tried, leaked] = counters.map(|c| c.load(Ordering::Relaxed));
-    eprintln!("{rounds} changes: {answered} of {sent} came through, {leaked} of {tried} leaked");
-    assert!(sent > 100 && tried > 100, "{sent} {tried}");
-    assert_eq!((sent - answered, leaked), (0, 0), "lost of {sent}, leaked of {tried}");
+    for (family, (sent, answered), (tried, leaked)) in
+        [("IPv4", allowed[0], denied[0]), ("IPv6", allowed[1], denied[1])]
+    {
+        eprintln!(
+            "{rounds} changes, {family}: {answered} of {sent} came through, {leaked} of {tried} leaked"
+        );
+        assert!(sent > 100 && tried > 100, "{family}: {sent} {tried}");
+        assert_eq!((sent - answered, leaked), (0, 0), "{family}: lost of {sent}, leaked of {tried}");
+    }
 }

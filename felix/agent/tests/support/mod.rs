@@ -63,6 +63,8 @@ pub struct World {
     pub environment: Vec<(String, String)>,
     /// Left to the datastore instead of nftables for good.
     pub backend_by_datastore: bool,
+    /// Pods have an IPv6 address too.
+    ipv6: bool,
 }
 
 fn etcd(ns: &str, dir: &std::path::Path) -> Child {
@@ -101,7 +103,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let etcd = etcd(&ns, dir.path());
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let me = Self { ns, pods, dir, etcd, felix: None, environment, backend_by_datastore: false };
+        let me =
+            Self { ns, pods, dir, etcd, felix: None, environment, backend_by_datastore: false, ipv6: false };
         me.eventually("etcd answers", || me.exec("etcdctl endpoint health").0);
         me.put("tiers/default", r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"order":1000000,"defaultAction":"Deny"}}"#);
         me.put("nodes/n1", r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"172.31.0.1/24"}}}"#);
@@ -110,10 +113,25 @@ impl World {
         me
     }
 
+    /// Gives the pods of [`World::new`] IPv6 too: `a` has `fd00:65::2`, and so on, and those that come later in etcd.
+    pub fn add_ipv6(&mut self, names: &[&str]) {
+        self.ipv6 = true;
+        for (pod, name) in self.pods.iter().zip(names) {
+            let (addr, gateway) = (name.as_bytes()[0] - b'a' + 2, "fe80::ecee:eeff:feee:eeee");
+            sh(&format!(
+                "ip -n {pod} addr add fd00:65::{addr:x}/128 dev eth0 nodad && \
+                 ip -n {pod} -6 neigh replace {gateway} lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent && \
+                 ip -n {pod} -6 route add default via {gateway} dev eth0"
+            ));
+        }
+        names.iter().for_each(|name| self.pod(name));
+    }
+
     pub fn pod(&self, name: &str) {
         let addr = name.as_bytes()[0] - b'a' + 2;
+        let v6 = if self.ipv6 { format!(r#","fd00:65::{addr:x}/128""#) } else { String::new() };
         self.put(&format!("workloadendpoints/default/n1-k8s-{name}-eth0"), &format!(
-            r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
+            r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"{v6}],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
         ));
     }
 
