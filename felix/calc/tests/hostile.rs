@@ -180,6 +180,8 @@ fn broken_rule() -> impl Strategy<Value = serde_json::Value> {
         Just(json!({ "action": "allow", "http": { "methods": ["GET"] } })),
         Just(json!({ "action": ["allow"] })),
         Just(json!("allow")),
+        Just(json!([])),
+        Just(json!(["allow"])),
     ]
 }
 

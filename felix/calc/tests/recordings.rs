@@ -5,7 +5,10 @@
 #[path = "../../../fuzz/fuzz_targets/recording/mod.rs"]
 mod recording;
 
-use felix_calc::replay::{ReplayError, Report, run};
+use felix_calc::Config;
+use felix_calc::outcome::Outcome;
+use felix_calc::recording::Event;
+use felix_calc::replay::{ReplayError, Report, Runner, run};
 use proptest::prelude::*;
 
 const SEEDS: [&str; 6] = [
@@ -83,4 +86,22 @@ fn states_that_cannot_be_read_are_named_and_are_no_success() {
     let said = report.to_string();
     assert!(said.contains("skipped \"odd\"") && said.contains("0 compared, 2 skipped"), "{said}");
     assert!(run(r#"{"local_host":"local","states":{},"sequences":[]}"#).is_err());
+}
+
+#[test]
+fn lists_in_place_of_objects_are_refused() {
+    let Event::Update(endpoint) = Event::from_line(ENDPOINT, 1).unwrap() else { panic!("no update") };
+    let config = Config { hostname: "local".to_owned(), ..Config::default() };
+    let alone = Runner::from_scratch(config, [endpoint]).unwrap();
+    let expected = Event::Expected(Box::new(Outcome::from(&alone))).to_line();
+    for policy in [
+        r#"{"selector":"all()","inbound_rules":[[]]}"#,
+        r#"{"selector":"all()","inbound_rules":[{"action":"deny"},["allow"]]}"#,
+        r#"["","",1,[],[],"all()"]"#,
+    ] {
+        let refused = POLICY.split_once("\"value\":").unwrap().0.to_owned() + "\"value\":" + policy + "}";
+        let text = session("local", &[ENDPOINT, POLICY, &refused]) + &expected + "\n";
+        let report = clean(&text);
+        assert_eq!(report.compared, 2, "{policy}");
+    }
 }

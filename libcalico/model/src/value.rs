@@ -10,6 +10,7 @@ use crate::backend;
 use crate::ipam;
 use crate::key::Key;
 use crate::kubernetes::service::{EndpointSlice, Service};
+use crate::object::Object;
 
 /// The datastore's own version of a value: etcd's mod revision or Kubernetes' resourceVersion. Opaque: compared for
 /// equality alone. Empty where a value did not come from a datastore.
@@ -93,7 +94,7 @@ impl Value {
             Key::IpPool(_) => Self::IpPool(json(bytes).map_err(malformed)?),
             Key::NetworkSet(_) => Self::NetworkSet(Arc::new(json(bytes).map_err(malformed)?)),
             Key::Wireguard(_) => Self::Wireguard(json(bytes).map_err(malformed)?),
-            Key::Ready => Self::Ready(json(bytes).map_err(malformed)?),
+            Key::Ready => Self::Ready(serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?),
             Key::HostIp(_) | Key::HostConfig { .. } | Key::GlobalConfig(_) => Self::Text(
                 std::str::from_utf8(bytes).map_err(|e| malformed(format!("not UTF-8 text: {e}")))?.to_owned(),
             ),
@@ -150,7 +151,7 @@ fn resource(kind: Kind, namespace: &str, name: &str, bytes: &[u8]) -> Result<Val
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(bytes).map_err(|e| e.to_string())
+    serde_json::from_slice::<Object<T>>(bytes).map(|o| o.0).map_err(|e| e.to_string())
 }
 
 /// The model's types always serialise: string keys, finite numbers.
