@@ -24,7 +24,12 @@ pub fn mutate(text: &str, number: u32) -> String {
     if lines.is_empty() {
         return "{\"hostname\":\"local\"}\n{\"status\":\"in-sync\"}\n".to_owned();
     }
-    let (at, other) = (dice.roll(lines.len()), dice.roll(lines.len()));
+    let (mut at, other) = (dice.roll(lines.len()), dice.roll(lines.len()));
+    // Rules are what most depends on.
+    let with_rules: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].contains("_rules\"")).collect();
+    if dice.roll(2) == 0 && !with_rules.is_empty() {
+        at = with_rules[dice.roll(with_rules.len())];
+    }
     match dice.roll(9) {
         0 => lines.swap(at, other),
         1 => drop(lines.remove(at)),
@@ -49,36 +54,53 @@ pub fn mutate(text: &str, number: u32) -> String {
     lines.join("\n") + "\n"
 }
 
-/// How many values there are, with those within.
-fn size(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(list) => list.iter().map(size).sum(),
-        Value::Object(map) => map.values().map(size).sum(),
-        _ => 0,
+/// Which values are meant: lists and objects, or all.
+#[derive(Clone, Copy)]
+struct Kind {
+    plain: bool,
+}
+
+impl Kind {
+    fn has(self, value: &Value) -> bool {
+        self.plain || value.is_array() || value.is_object()
     }
 }
 
+/// How many values there are, with those within.
+fn size(value: &Value, kind: Kind) -> usize {
+    usize::from(kind.has(value))
+        + match value {
+            Value::Array(list) => list.iter().map(|v| size(v, kind)).sum(),
+            Value::Object(map) => map.values().map(|v| size(v, kind)).sum(),
+            _ => 0,
+        }
+}
+
 /// Does something to the value of that place, counted from the outside in.
-fn at_place(value: &mut Value, place: &mut usize, act: &mut dyn FnMut(&mut Value)) {
-    if *place == 0 {
-        act(value);
+fn at_place(value: &mut Value, kind: Kind, place: &mut usize, act: &mut dyn FnMut(&mut Value)) {
+    if kind.has(value) {
+        if *place == 0 {
+            act(value);
+        }
+        *place = place.wrapping_sub(1);
     }
-    *place = place.wrapping_sub(1);
     match value {
-        Value::Array(list) => list.iter_mut().for_each(|v| at_place(v, place, act)),
-        Value::Object(map) => map.values_mut().for_each(|v| at_place(v, place, act)),
+        Value::Array(list) => list.iter_mut().for_each(|v| at_place(v, kind, place, act)),
+        Value::Object(map) => map.values_mut().for_each(|v| at_place(v, kind, place, act)),
         _ => {}
     }
 }
 
 fn change(line: &mut Value, donor: &Value, dice: &mut Dice) {
-    let mut place = dice.roll(size(line));
+    let kind = Kind { plain: dice.roll(2) == 0 };
+    let mut place = dice.roll(size(line, kind));
     let odd = odd_value(dice);
     let mut taken = Value::Null;
     let mut from = donor.clone();
-    at_place(&mut from, &mut dice.roll(size(donor)), &mut |v| taken = v.clone());
+    let all = Kind { plain: true };
+    at_place(&mut from, all, &mut dice.roll(size(donor, all)), &mut |v| taken = v.clone());
     let (what, which) = (dice.roll(4), dice.roll(1 << 16));
-    at_place(line, &mut place, &mut |value| match (what, &mut *value) {
+    at_place(line, kind, &mut place, &mut |value| match (what, &mut *value) {
         (0, Value::Object(map)) if !map.is_empty() => {
             let name = map.keys().nth(which % map.len()).cloned().unwrap_or_default();
             map.remove(&name);
@@ -87,7 +109,7 @@ fn change(line: &mut Value, donor: &Value, dice: &mut Dice) {
         (1, Value::Object(map)) => {
             map.insert(FIELDS[which % FIELDS.len()].to_owned(), odd.clone());
         }
-        (1, Value::Array(list)) => list.push(taken.clone()),
+        (1, Value::Array(list)) => list.push(if which % 2 == 0 { odd.clone() } else { taken.clone() }),
         (2, _) => *value = odd.clone(),
         _ => *value = taken.clone(),
     });
