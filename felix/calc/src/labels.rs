@@ -310,6 +310,24 @@ impl Labels {
         }
     }
 
+    /// How many items [`Self::items_with`] adds; not counted beyond `enough`.
+    pub fn count_with(&self, pair: Pair, enough: usize) -> usize {
+        let mut count = 0;
+        for &set in self.owners.get(&pair).into_iter().flatten() {
+            count += self.set_items[set as usize].len();
+            if count >= enough {
+                return count;
+            }
+        }
+        for &profile in self.appliers.get(&pair).into_iter().flatten() {
+            count += self.heirs(profile).take(enough - count).count();
+            if count >= enough {
+                return count;
+            }
+        }
+        count
+    }
+
     /// Adds every item.
     pub fn all_items(&self, out: &mut Vec<u32>) {
         for (id, _) in self.sets.iter() {

@@ -273,11 +273,12 @@ impl SelectorIndex {
             Place::Nowhere => {}
             Place::Anywhere => return None,
             Place::Labels(_) | Place::Name(_) => {
-                let pairs = rarest(&entry.selector, labels);
-                if pairs.iter().map(|&p| labels.weight(p)).sum::<usize>() >= fewer_than {
-                    return None;
+                for pair in rarest(&entry.selector, labels) {
+                    if out.len() + labels.count_with(pair, fewer_than) >= fewer_than {
+                        return None;
+                    }
+                    labels.items_with(pair, &mut out);
                 }
-                pairs.into_iter().for_each(|pair| labels.items_with(pair, &mut out));
             }
         }
         out.sort_unstable();

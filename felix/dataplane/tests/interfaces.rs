@@ -49,7 +49,7 @@ fn a_workloads_interface_has_its_settings() {
     let config = Config { interface_refresh: Duration::from_secs(1), ..Config::default() };
     let felix = start(&host, config, vec![pod.endpoint(vec![], &["open"])]);
     for (path, value) in settings {
-        assert_eq!(setting(&host, path), value, "{path}");
+        eventually(path, || setting(&host, path) == value);
     }
     assert_eq!(setting(&host, "ipv6/conf/cali3pod/accept_ra"), "1", "nobody's: {}", other.interface);
     // Someone else's tool changes them: seen at the next refresh.
@@ -76,9 +76,9 @@ fn a_workload_that_may_spoof_is_not_checked_by_the_kernel_either() {
     let check = || setting(&host, "ipv4/conf/cali2pod/rp_filter");
     let config = Config { workload_source_spoofing: true, ..Config::default() };
     let felix = start(&host, config, vec![Message::WorkloadEndpointUpdate(key.clone(), Arc::new(spoofing))]);
-    assert_eq!(check(), "0");
+    eventually("it is not checked", || check() == "0");
     felix.apply(vec![Message::WorkloadEndpointUpdate(key, e)]);
-    assert_eq!(check(), "1", "as every other interface again");
+    eventually("it is checked as every other interface again", || check() == "1");
 }
 
 #[test]
