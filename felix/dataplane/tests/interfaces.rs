@@ -7,16 +7,7 @@ use std::time::Duration;
 
 use felix_dataplane::Config;
 use felix_message::{Message, WorkloadEndpoint};
-use lab::{Felix, Namespace, Pod, allow, eventually, profile, ready};
-
-fn start(host: &Namespace, config: Config, endpoints: Vec<Message>) -> Felix {
-    let felix = Felix::start(host, config);
-    let mut messages = vec![profile("open", vec![allow()], vec![allow()])];
-    messages.extend(endpoints);
-    messages.push(Message::InSync);
-    felix.apply(messages);
-    felix
-}
+use lab::{Felix, Namespace, Pod, eventually, ready};
 
 fn setting(host: &Namespace, path: &str) -> String {
     host.must(&format!("cat /proc/sys/net/{path}")).trim().to_owned()
@@ -47,7 +38,7 @@ fn a_workloads_interface_has_its_settings() {
     ];
     host.must("echo 1 > /proc/sys/net/ipv6/conf/cali2pod/accept_ra; echo 1 > /proc/sys/net/ipv6/conf/cali3pod/accept_ra");
     let config = Config { interface_refresh: Duration::from_secs(1), ..Config::default() };
-    let felix = start(&host, config, vec![pod.endpoint(vec![], &["open"])]);
+    let felix = Felix::among(&host, config, vec![pod.endpoint(vec![], &["open"])]);
     for (path, value) in settings {
         eventually(path, || setting(&host, path) == value);
     }
@@ -75,7 +66,8 @@ fn a_workload_that_may_spoof_is_not_checked_by_the_kernel_either() {
     };
     let check = || setting(&host, "ipv4/conf/cali2pod/rp_filter");
     let config = Config { workload_source_spoofing: true, ..Config::default() };
-    let felix = start(&host, config, vec![Message::WorkloadEndpointUpdate(key.clone(), Arc::new(spoofing))]);
+    let felix =
+        Felix::among(&host, config, vec![Message::WorkloadEndpointUpdate(key.clone(), Arc::new(spoofing))]);
     eventually("it is not checked", || check() == "0");
     felix.apply(vec![Message::WorkloadEndpointUpdate(key, e)]);
     eventually("it is checked as every other interface again", || check() == "1");
@@ -96,7 +88,7 @@ fn routes_have_the_configured_protocol_source_and_metric() {
         ipv6_route_priority: 78,
         ..Config::default()
     };
-    let _felix = start(&host, config, vec![pod.endpoint(vec![], &["open"])]);
+    let _felix = Felix::among(&host, config, vec![pod.endpoint(vec![], &["open"])]);
     let route = host.must("ip route show 10.65.0.2");
     for word in ["dev cali2pod", "proto 80", "scope link", "src 192.0.2.7", "metric 77"] {
         assert!(route.contains(word), "no {word:?}: {route}");
@@ -116,7 +108,7 @@ fn routes_over_several_interfaces_are_left_alone() {
     let host = Namespace::host();
     let pods = [Pod::new(&host, 2), Pod::new(&host, 3)];
     let config = Config { routes_refresh: Duration::from_secs(1), ..Config::default() };
-    let _felix = start(&host, config, pods.iter().map(|p| p.endpoint(vec![], &["open"])).collect());
+    let _felix = Felix::among(&host, config, pods.iter().map(|p| p.endpoint(vec![], &["open"])).collect());
     host.must("ip route add 198.51.100.0/24 nexthop dev cali2pod nexthop dev cali3pod");
     // One of its own is missing, one too many is there: all are compared, those over several are not its business.
     host.must("ip route del 10.65.0.2/32 dev cali2pod; ip route add 198.51.101.1/32 dev cali2pod");

@@ -36,15 +36,6 @@ fn changed(pod: &Pod, change: impl FnOnce(&mut WorkloadEndpoint)) -> Message {
     }
 }
 
-fn start(config: Config, endpoints: Vec<Message>, host: &Namespace) -> Felix {
-    let felix = Felix::start(host, config);
-    let mut messages = vec![profile("open", vec![allow()], vec![allow()])];
-    messages.extend(endpoints);
-    messages.push(Message::InSync);
-    felix.apply(messages);
-    felix
-}
-
 fn floating(pod: &Pod) -> (Message, IpAddr, IpAddr) {
     let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.77".parse().unwrap(), "2001:db8::77".parse().unwrap());
     let message = changed(pod, |e| e.nat = vec![(pod.v4, v4), (pod.v6, v6)]);
@@ -59,10 +50,10 @@ fn a_floating_address_leads_to_the_workload_from_others_and_from_itself() {
     let host = Namespace::host();
     let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
     let (with, v4, v6) = floating(&b);
-    let felix = start(
+    let felix = Felix::among(
+        &host,
         Config { floating_ips: true, ..Config::default() },
         vec![a.endpoint(vec![], &["open"]), with],
-        &host,
     );
     let _server = Server::start(&b.ns, PORT);
     for to in [v4, v6] {
@@ -92,7 +83,7 @@ fn without_the_feature_a_floating_address_leads_nowhere() {
     let host = Namespace::host();
     let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
     let (with, v4, _) = floating(&b);
-    let _felix = start(Config::default(), vec![a.endpoint(vec![], &["open"]), with], &host);
+    let _felix = Felix::among(&host, Config::default(), vec![a.endpoint(vec![], &["open"]), with]);
     assert!(!ping(&a.ns, v4) && ping(&a.ns, b.v4));
 }
 
@@ -130,10 +121,10 @@ fn what_no_service_took_does_not_go_back_to_the_router() {
         (ServiceLoopPrevention::Reject, false),
         (ServiceLoopPrevention::Disabled, true),
     ] {
-        let felix = start(
+        let felix = Felix::among(
+            &host,
             Config { service_loop_prevention: prevention, ..Config::default() },
             vec![pod.endpoint(vec![], &["open"])],
-            &host,
         );
         felix.apply(vec![bgp(&[])]);
         assert!(services.iter().all(|s| ping(&pod.ns, *s)), "no networks are told of");
@@ -154,7 +145,7 @@ fn a_workloads_hardware_address_is_known_for_good() {
     let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
     let mac = a.ns.must("cat /sys/class/net/eth0/address").trim().to_owned();
     let with_mac = |pod: &Pod| changed(pod, |e| e.mac = Some(mac.clone()));
-    let felix = start(Config::default(), vec![with_mac(&a), b.endpoint(vec![], &["open"])], &host);
+    let felix = Felix::among(&host, Config::default(), vec![with_mac(&a), b.endpoint(vec![], &["open"])]);
     let shows = |what: &str| host.must("ip -4 neigh show nud permanent").contains(what);
     let entry = format!("10.65.0.2 dev cali2pod lladdr {mac} PERMANENT");
     assert!(shows(&entry));
@@ -186,7 +177,7 @@ fn connections_of_an_address_go_with_its_workload() {
     let host = Namespace::host();
     let (a, b, c) = (Pod::new(&host, 2), Pod::new(&host, 3), Pod::new(&host, 4));
     let all = [&a, &b, &c].map(|p| p.endpoint(vec![], &["open"]));
-    let felix = start(Config::default(), all.to_vec(), &host);
+    let felix = Felix::among(&host, Config::default(), all.to_vec());
     for to in [b.v4, b.v6, c.v4, c.v6] {
         assert!(ping(&a.ns, to));
         assert!(connections(&host, to) > 0);
@@ -206,7 +197,7 @@ fn of_two_workloads_with_one_address_the_smaller_name_has_it_whichever_came_firs
     let host = Namespace::host();
     let (a, b) = (Pod::new(&host, 2), Pod::new(&host, 3));
     let shared = |p: &Pod| changed(p, |e| e.ipv4_nets = vec!["10.65.0.9/32".parse().unwrap()]);
-    let felix = start(Config::default(), vec![], &host);
+    let felix = Felix::among(&host, Config::default(), vec![]);
     let over = || host.must("ip route show 10.65.0.9");
     felix.apply(vec![shared(&b)]);
     assert!(over().contains("dev cali3pod"));
@@ -219,7 +210,7 @@ fn of_two_workloads_with_one_address_the_smaller_name_has_it_whichever_came_firs
     assert!(over().contains("dev cali3pod"), "the other takes over");
     // Two at a time would take the address from each other: they were told different things.
     felix.stop();
-    let again = start(Config::default(), vec![shared(&a), shared(&b)], &host);
+    let again = Felix::among(&host, Config::default(), vec![shared(&a), shared(&b)]);
     assert!(over().contains("dev cali2pod"), "after a restart too");
     drop(again);
 }
@@ -234,7 +225,7 @@ fn others_routes_on_a_workloads_interface_go_only_where_that_is_configured() {
         let a = Pod::new(&host, 2);
         let config =
             Config { remove_external_routes: remove, device_route_protocol: 80, ..Config::default() };
-        let felix = start(config, vec![a.endpoint(vec![], &["open"])], &host);
+        let felix = Felix::among(&host, config, vec![a.endpoint(vec![], &["open"])]);
         assert!(
             host.must("ip route show 10.65.0.2").contains("proto 80"),
             "the protocol is the configured one"

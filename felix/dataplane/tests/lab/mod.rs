@@ -118,6 +118,16 @@ pub struct Felix {
 }
 
 impl Felix {
+    /// In sync with these endpoints and the profile `open`, which allows everything.
+    pub fn among(host: &Namespace, config: Config, endpoints: Vec<Message>) -> Self {
+        let felix = Self::start(host, config);
+        let mut messages = vec![profile("open", vec![allow()], vec![allow()])];
+        messages.extend(endpoints);
+        messages.push(Message::InSync);
+        felix.apply(messages);
+        felix
+    }
+
     pub fn start(host: &Namespace, config: Config) -> Self {
         let (ready, started) = channel();
         let (report, reports) = channel();
