@@ -12,7 +12,7 @@ use libcalico_api::ip_pool::IPPool;
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::{Datastore, resources};
-use support::Etcd;
+use libcalico_testing::RealEtcd;
 
 fn environment(node: &str, address: &str, directory: &Path) -> Environment {
     let mut environment = Environment::from_lookup(
@@ -92,8 +92,8 @@ async fn the_cluster_is_whole(store: Arc<dyn Datastore>) {
 
 #[tokio::test]
 async fn three_nodes_at_once_make_one_cluster_in_etcd() {
-    let Some(etcd) = Etcd::start() else { return };
-    the_cluster_is_whole(etcd.store().await).await;
+    let Some(etcd) = RealEtcd::start() else { return };
+    the_cluster_is_whole(support::store(&etcd).await).await;
 }
 
 #[tokio::test]

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use calico_node::supervise::{ChildSpec, Status, Supervised};
+use libcalico_testing::{RealEtcd, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Etcd, runs, script, within};
+use support::{runs, script};
 use tokio::time::timeout;
 
 fn spec(program: PathBuf) -> ChildSpec {
@@ -81,7 +82,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(etcd: &Etcd) -> Self {
+    fn start(etcd: &RealEtcd) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         let fake = |name: &str, before: &str| {
@@ -110,7 +111,7 @@ impl Node {
             .args(["-health-port", "0"])
             .env("NODENAME", "fake-node")
             .env("IP", "10.1.0.9/24")
-            .env("ETCD_ENDPOINTS", &etcd.endpoint)
+            .env("ETCD_ENDPOINTS", etcd.endpoint())
             .env("CALICO_NODENAME_FILE", root.join("nodename"))
             .stderr(Stdio::piped())
             .spawn()
@@ -150,7 +151,7 @@ fn read_pid(file: &Path) -> Option<u32> {
 
 #[test]
 fn sigterm_ends_the_daemons_and_is_success() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = RealEtcd::start() else { return };
     let mut node = Node::start(&etcd);
     let pids = node.pids();
     assert!(pids.iter().all(|p| runs(*p)));
@@ -164,7 +165,7 @@ fn sigterm_ends_the_daemons_and_is_success() {
 
 #[test]
 fn a_daemon_that_is_killed_is_back() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = RealEtcd::start() else { return };
     let node = Node::start(&etcd);
     let [felix, _, bird] = node.pids()[..] else { panic!() };
     for (name, pid) in [("felix", felix), ("bird", bird)] {
@@ -176,7 +177,7 @@ fn a_daemon_that_is_killed_is_back() {
 
 #[test]
 fn no_daemon_outlives_a_killed_calico_node() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = RealEtcd::start() else { return };
     let node = Node::start(&etcd);
     let pids = node.pids();
     node.signal(Signal::SIGKILL);

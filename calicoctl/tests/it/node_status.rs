@@ -81,7 +81,7 @@ fn debians_bird_is_understood() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (config, socket) = (dir.path().join("bird.conf"), dir.path().join("bird.ctl"));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = libcalico_testing::free_port();
     let session = |name: &str, neighbor: &str, channel: &str| {
         format!(
             "protocol bgp {name} {{ local {} port {port} as 64512; neighbor {neighbor} as 64513; multihop; passive on; {channel} {{ import none; export none; }}; }}\n",

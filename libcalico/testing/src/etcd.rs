@@ -12,7 +12,7 @@ use crate::pki::Pki;
 use crate::{Need, can_run, free_port, within};
 
 /// How long a server may take until it listens, on a loaded machine.
-const START: Duration = Duration::from_secs(40);
+const START: Duration = Duration::from_secs(120);
 
 /// How a server is started. The default is one server without encryption or users that does not wait for its disk.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +193,14 @@ impl RealEtcd {
     /// Runs etcdctl against this server, with what it asks for. What it printed and complained of.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint()]);
+        command.env("ETCDCTL_API", "3").args([
+            "--endpoints",
+            &self.endpoint(),
+            "--dial-timeout",
+            "30s",
+            "--command-timeout",
+            "60s",
+        ]);
         if let Some([cert, key, ca]) = &self.client_tls {
             command.arg("--cert").arg(cert).arg("--key").arg(key).arg("--cacert").arg(ca);
         }

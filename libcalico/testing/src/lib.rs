@@ -11,6 +11,7 @@ mod etcd;
 mod https;
 mod needs;
 mod pki;
+mod port;
 mod proxy;
 
 pub use api_server::{RealApiServer, TokenTimes};
@@ -18,17 +19,10 @@ pub use etcd::{EtcdCluster, EtcdOptions, RealEtcd};
 pub use https::Refused;
 pub use needs::{Need, can_run, kubernetes_binary};
 pub use pki::Pki;
+pub use port::free_port;
 pub use proxy::Proxy;
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
-
-/// A port of 127.0.0.1 that was free a moment ago.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    listener.expect("a free port of 127.0.0.1").port()
-}
 
 /// Waits until something is true, or panics with what it waited for.
 #[track_caller]

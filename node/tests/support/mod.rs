@@ -1,15 +1,13 @@
-//! Real parts for tests: network namespaces, etcd, programs that fake a daemon.
+//! Real parts for tests: network namespaces, programs that fake a daemon.
 #![allow(dead_code)] // each test file uses some of it
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use libcalico_datastore::{ClientConfig, Datastore, connect};
-use tempfile::TempDir;
+use libcalico_testing::RealEtcd;
 
 /// True where the test may make namespaces. Otherwise it says so; in CI that is a failure.
 pub fn root() -> bool {
@@ -47,56 +45,14 @@ pub fn in_namespace(commands: &[&str], test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A real etcd that ends with the test.
-pub struct Etcd {
-    pub endpoint: String,
-    child: Child,
-    _data: TempDir,
-}
-
-impl Etcd {
-    /// `None` where etcd is not installed.
-    pub fn start() -> Option<Self> {
-        if !has("etcd") {
-            return None;
-        }
-        let data = tempfile::tempdir().unwrap();
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (client, peer) = (port(), port());
-        let endpoint = format!("http://127.0.0.1:{client}");
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(data.path())
-            .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
-            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
-            .args(["--initial-advertise-peer-urls", &format!("http://127.0.0.1:{peer}")])
-            .args(["--initial-cluster", &format!("default=http://127.0.0.1:{peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let etcd = Self { endpoint, child, _data: data };
-        within(Duration::from_secs(60), "etcd answers", || {
-            std::net::TcpStream::connect(("127.0.0.1", client)).is_ok()
-        });
-        Some(etcd)
-    }
-
-    pub async fn store(&self) -> Arc<dyn Datastore> {
-        let endpoint = self.endpoint.clone();
-        let config = ClientConfig::from_lookup(|name| match name {
-            "ETCD_ENDPOINTS" => Some(endpoint.clone()),
-            _ => None,
-        });
-        connect(&config.unwrap()).await.unwrap()
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A client of an etcd.
+pub async fn store(etcd: &RealEtcd) -> Arc<dyn Datastore> {
+    let endpoint = etcd.endpoint();
+    let config = ClientConfig::from_lookup(|name| match name {
+        "ETCD_ENDPOINTS" => Some(endpoint.clone()),
+        _ => None,
+    });
+    connect(&config.unwrap()).await.unwrap()
 }
 
 /// A shell script that stands for a program.
@@ -105,15 +61,6 @@ pub fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
-}
-
-/// Waits until something is true.
-pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// True where a process runs: not gone, and no zombie.
