@@ -30,6 +30,7 @@ pub mod network_policy;
 pub mod network_set;
 pub mod node;
 pub mod num_or_string;
+pub mod objects;
 pub mod operator;
 pub mod policy;
 pub mod profile;

@@ -219,6 +219,13 @@ impl<'de> Deserializer<'de> for At<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, BadValue> {
+        if self.value.is_array() {
+            // Serde's readers would take its items for the fields in their order.
+            return Err(BadValue {
+                path: Some(self.path),
+                reason: "must be an object, not a list".to_owned(),
+            });
+        }
         note_unknown(Some(self.value), &self.path, fields, self.unknown);
         self.visit(visitor)
     }

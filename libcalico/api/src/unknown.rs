@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_ignored::Path;
 use serde_json::Value;
 
+use crate::objects::ObjectsOnly;
+
 /// An object's JSON, and where in it are fields that its type does not have.
 #[derive(Clone, Debug)]
 pub struct Unknown {
@@ -68,12 +70,13 @@ pub fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<(T, Kept), Un
     let mut at = Tree::default();
     let mut track = serde_path_to_error::Track::new();
     let mut json_reader = serde_json::Deserializer::from_slice(json);
-    let reader = serde_path_to_error::Deserializer::new(&mut json_reader, &mut track);
+    let reader = serde_path_to_error::Deserializer::new(ObjectsOnly(&mut json_reader), &mut track);
     let read = serde_ignored::deserialize(reader, |path| at.at(&path).unknown = true);
     let object = read.map_err(|e: serde_json::Error| Unreadable {
         path: track.path().to_string(),
         reason: e.to_string(),
     })?;
+    json_reader.end().map_err(|e| Unreadable { path: String::new(), reason: e.to_string() })?;
     if at.fields.is_empty() && at.items.is_empty() {
         return Ok((object, Kept::default()));
     }

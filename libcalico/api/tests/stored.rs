@@ -154,3 +154,45 @@ fn a_workload_endpoint_is_named_after_what_it_is() {
     assert_eq!(out["metadata"]["name"], "node--a-k8s-web--1-eth0");
     assert_eq!(out["metadata"]["labels"]["projectcalico.org/orchestrator"], "k8s");
 }
+
+/// Where a value has objects.
+fn objects(value: &Value, path: &str, out: &mut Vec<String>) {
+    let below: Vec<(String, &Value)> = match value {
+        Value::Object(map) => {
+            out.push(path.to_owned());
+            map.iter().map(|(k, v)| (k.replace('~', "~0").replace('/', "~1"), v)).collect()
+        }
+        Value::Array(items) => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+        _ => return,
+    };
+    for (name, value) in below {
+        objects(value, &format!("{path}/{name}"), out);
+    }
+}
+
+#[test]
+fn a_list_in_the_place_of_any_object_is_refused() {
+    let mut seen = 0;
+    for (kind, key, json) in dump() {
+        let mut places = Vec::new();
+        objects(&json, "", &mut places);
+        for place in places {
+            for list in [serde_json::json!([]), serde_json::json!(["Allow"])] {
+                let mut bad = json.clone();
+                *bad.pointer_mut(&place).unwrap() = list;
+                Resource::from_json(kind, bad.to_string().as_bytes()).expect_err(&format!("{key} {place}"));
+                Resource::from_value_strict(kind, &bad).expect_err(&format!("{key} {place}"));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 300, "{seen}");
+}
+
+#[test]
+fn what_comes_behind_an_object_is_refused() {
+    for text in ["{}{}", "{} x", "{}\u{0}"] {
+        Resource::from_json(Kind::GlobalNetworkSet, text.as_bytes()).expect_err(text);
+    }
+    assert!(Resource::from_json(Kind::GlobalNetworkSet, b" {} \n").is_ok());
+}

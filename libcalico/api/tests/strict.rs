@@ -41,6 +41,17 @@ fn a_value_of_the_wrong_type_is_named_with_its_path() {
     assert!(found[0].starts_with("spec.egress[0].destination.ports[1]: port range \"x:y\""), "{found:?}");
 }
 
+#[test]
+fn a_list_is_no_object() {
+    let v = json!({"metadata": {"name": "p"}, "spec": {"ingress": [{"action": "Allow", "source": []}]}});
+    assert_eq!(
+        errors(Kind::GlobalNetworkPolicy, &v),
+        ["spec.ingress[0].source: must be an object, not a list"]
+    );
+    let v = json!({"metadata": {"name": "p"}, "spec": {"ingress": [["Allow"]]}});
+    assert_eq!(errors(Kind::GlobalNetworkPolicy, &v), ["spec.ingress[0]: must be an object, not a list"]);
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

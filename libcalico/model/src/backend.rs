@@ -8,8 +8,6 @@ use libcalico_api::num_or_string::{Port, Protocol};
 use libcalico_api::rule::{HttpMatch, RuleMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::object::objects;
-
 /// A workload's interface.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -94,9 +92,9 @@ pub struct Policy {
     /// Policies without an order come after all others of the tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<f64>,
-    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub inbound_rules: Vec<Rule>,
-    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub outbound_rules: Vec<Rule>,
     pub selector: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -118,9 +116,9 @@ pub struct Policy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProfileRules {
-    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub inbound_rules: Vec<Rule>,
-    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub outbound_rules: Vec<Rule>,
 }
 

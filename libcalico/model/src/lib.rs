@@ -16,7 +16,6 @@ pub mod backend;
 pub mod ipam;
 pub mod key;
 pub mod kubernetes;
-mod object;
 pub mod update;
 pub mod value;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use libcalico_api::{Kind, Resource, ResourceError};
+use libcalico_api::{Kind, Resource, ResourceError, objects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,7 +10,6 @@ use crate::backend;
 use crate::ipam;
 use crate::key::Key;
 use crate::kubernetes::service::{EndpointSlice, Service};
-use crate::object::Object;
 
 /// The datastore's own version of a value: etcd's mod revision or Kubernetes' resourceVersion. Opaque: compared for
 /// equality alone. Empty where a value did not come from a datastore.
@@ -151,7 +150,7 @@ fn resource(kind: Kind, namespace: &str, name: &str, bytes: &[u8]) -> Result<Val
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_slice::<Object<T>>(bytes).map(|o| o.0).map_err(|e| e.to_string())
+    objects::from_slice(bytes).map_err(|e| e.to_string())
 }
 
 /// The model's types always serialise: string keys, finite numbers.

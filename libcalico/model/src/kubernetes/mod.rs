@@ -23,14 +23,14 @@ pub mod profile;
 pub mod qos;
 pub mod service;
 
-use libcalico_api::ObjectMeta;
+use libcalico_api::{ObjectMeta, objects};
 use serde::de::DeserializeOwned;
 
 use crate::ValueError;
 
 /// Reads the API server's JSON as a type of this module.
 pub(crate) fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, ValueError> {
-    serde_json::from_slice(json).map_err(|e| malformed(what, e.to_string()))
+    objects::from_slice(json).map_err(|e| malformed(what, e.to_string()))
 }
 
 pub(crate) fn malformed(key: impl Into<String>, reason: impl Into<String>) -> ValueError {
