@@ -23,6 +23,8 @@ const TOKEN: &str = "a-token-for-tests";
 const ISSUER: &str = "https://kubernetes.default.svc";
 /// How long it may take until it serves, on a loaded machine.
 const START: Duration = Duration::from_secs(120);
+/// How long a request is tried again that the server asks to try again.
+const AGAIN: Duration = Duration::from_secs(60);
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// An API server of one test. Everyone it knows may do everything.
@@ -251,27 +253,48 @@ impl RealApiServer {
         self.client.request(self.port, method, path, content, &body)
     }
 
+    /// As [`Self::raw`], again where a busy server did not come to it. What an earlier try has done is done.
+    fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Refused> {
+        let end = std::time::Instant::now() + AGAIN;
+        let mut tried = false;
+        loop {
+            match (self.raw(method, path, body), method) {
+                (Err(e), _) if busy(&e) && std::time::Instant::now() < end => {
+                    eprintln!("{method} {path} is tried again: {e}");
+                    std::thread::sleep(Duration::from_millis(200));
+                    tried = true;
+                }
+                (Err(e), "DELETE") if tried && e.status == 404 => return Ok(Value::Null),
+                (Err(e), "POST") if tried && e.status == 409 => {
+                    let name = body.and_then(|b| b["metadata"]["name"].as_str()).unwrap_or_default();
+                    return self.raw("GET", &format!("{path}/{name}"), None);
+                }
+                (answer, _) => return answer,
+            }
+        }
+    }
+
     #[track_caller]
     pub fn create(&self, collection: &str, object: &Value) -> Value {
-        let made = self.raw("POST", collection, Some(object));
+        let made = self.insist("POST", collection, Some(object));
         made.unwrap_or_else(|e| panic!("{collection}: {e}: {object}"))
     }
 
     /// A merge patch.
     #[track_caller]
     pub fn patch(&self, path: &str, patch: &Value) -> Value {
-        self.raw("PATCH", path, Some(patch)).unwrap_or_else(|e| panic!("{path}: {e}"))
+        self.insist("PATCH", path, Some(patch)).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
     #[track_caller]
     pub fn delete(&self, path: &str) {
         let options = json!({ "gracePeriodSeconds": 0 });
-        self.raw("DELETE", path, Some(&options)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        self.insist("DELETE", path, Some(&options)).unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
-        self.raw("GET", path, None).unwrap_or_else(|e| panic!("{path}: {e}"))
+        self.insist("GET", path, None).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
     /// Runs kubectl as the administrator: what it printed, or what it complained of.
@@ -295,6 +318,11 @@ impl Drop for RealApiServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether a server is too busy, or cannot reach its etcd in time. One that is not there has no such excuse.
+fn busy(e: &Refused) -> bool {
+    matches!(e.status, 429 | 503 | 504) || e.status == 500 && e.message.contains("etcdserver")
 }
 
 /// The chart's CRDs.

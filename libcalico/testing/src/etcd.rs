@@ -235,7 +235,12 @@ impl EtcdCluster {
         let all = peers.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
         let mut members: Vec<RealEtcd> = peers
             .iter()
-            .map(|(name, url)| RealEtcd::prepare(EtcdOptions::default(), name, url, &all))
+            .map(|(name, url)| {
+                // Patient with each other: on a busy machine they would choose a new leader now and then.
+                let extra =
+                    ["--heartbeat-interval=300", "--election-timeout=3000"].map(str::to_owned).to_vec();
+                RealEtcd::prepare(EtcdOptions { extra, ..EtcdOptions::default() }, name, url, &all)
+            })
             .collect();
         // None of them listens before most of them run.
         members.iter_mut().for_each(RealEtcd::spawn);

@@ -12,6 +12,7 @@ mod https;
 mod needs;
 mod pki;
 mod port;
+mod program;
 mod proxy;
 
 pub use api_server::{RealApiServer, TokenTimes};
@@ -20,6 +21,7 @@ pub use https::Refused;
 pub use needs::{Need, can_run, kubernetes_binary};
 pub use pki::Pki;
 pub use port::free_port;
+pub use program::{copy_program, script};
 pub use proxy::Proxy;
 
 use std::time::{Duration, Instant};

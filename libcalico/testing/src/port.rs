@@ -11,8 +11,8 @@ use std::sync::Mutex;
 /// As many ports below the range of connections are tried.
 const PORTS: u16 = 8000;
 
-/// The locked files of the ports that this process was given. They go with it.
-static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+/// The ports that this process was given, and their locked files. They go with it.
+static HELD: Mutex<Vec<(u16, File)>> = Mutex::new(Vec::new());
 
 /// A port of 127.0.0.1 that nobody listens on and that no other test is given before this process ends.
 ///
@@ -27,9 +27,10 @@ pub fn free_port() -> u16 {
     let first = u16::try_from(std::process::id() % u32::from(PORTS)).unwrap_or_default();
     for step in 0..PORTS {
         let port = end - 1 - (first + step) % PORTS;
-        let lock = File::create(directory.join(port.to_string())).expect("a lock of a port");
+        // Another user's file cannot be had, and neither can the port.
+        let Ok(lock) = File::create(directory.join(port.to_string())) else { continue };
         if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lock);
+            HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((port, lock));
             return port;
         }
     }
@@ -65,9 +66,10 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_listens_on_is_not_given() {
-        let taken = TcpListener::bind(("127.0.0.1", free_port() - 1));
-        // Somebody else may have been quicker; that is as good.
-        let port = taken.as_ref().map_or(0, |l| l.local_addr().unwrap().port());
+        let port = free_port();
+        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        // As by somebody who takes no locks.
+        HELD.lock().unwrap().retain(|(held, _)| *held != port);
         assert!((0..100).all(|_| free_port() != port));
     }
 }
