@@ -7,43 +7,31 @@ use std::collections::HashMap;
 
 use felix_dataplane::config::Backend;
 use felix_dataplane::rule::{Family, Table};
-use felix_dataplane::tally::{Sum, TALLY};
+use felix_dataplane::tally::TALLY;
+use libcalico_telemetry::Distribution;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType, Summary};
+use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 
-/// What a unit of a sum is, of the unit that its name says.
-const MICROS: f64 = 1.0;
-const SECONDS: f64 = 1e-6;
-const ONES: f64 = 1.0;
+/// Name, help, and what was observed.
+type Observed = (&'static str, &'static str, &'static Distribution);
 
-/// A sum with its count.
-type OfSum = (&'static str, &'static str, &'static Sum, f64);
-
-static SUMS: [OfSum; 5] = [
-    ("felix_exec_time_micros", "Microseconds that programs took.", &TALLY.programs, MICROS),
-    (
-        "felix_route_table_resync_seconds",
-        "Seconds that it took to compare all routes.",
-        &TALLY.route_resyncs,
-        SECONDS,
-    ),
+static OBSERVED: [Observed; 5] = [
+    ("felix_exec_time_micros", "Microseconds that programs took.", &TALLY.programs),
+    ("felix_route_table_resync_seconds", "Seconds that it took to compare all routes.", &TALLY.route_resyncs),
     (
         "felix_route_table_partial_resync_seconds",
         "Seconds that it took to write routes that changed.",
         &TALLY.route_changes,
-        SECONDS,
     ),
     (
         "felix_int_dataplane_iface_msg_batch_size",
         "Notifications of interfaces that were taken at once.",
         &TALLY.interface_events,
-        ONES,
     ),
     (
         "felix_int_dataplane_addr_msg_batch_size",
         "Notifications of addresses that were taken at once.",
         &TALLY.address_events,
-        ONES,
     ),
 ];
 
@@ -64,7 +52,7 @@ impl Tallies {
     pub fn new(backend: Backend) -> prometheus::Result<Self> {
         let plain = |name: &str, help: &str| desc(name, help, &[]);
         let mut descs: Vec<Desc> =
-            SUMS.iter().map(|(name, help, ..)| plain(name, help)).collect::<Result<_, _>>()?;
+            OBSERVED.iter().map(|(name, help, _)| plain(name, help)).collect::<Result<_, _>>()?;
         for (name, help, _) in counts(backend) {
             descs.push(plain(name, help)?);
         }
@@ -129,19 +117,11 @@ impl Collector for Tallies {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let sums = SUMS.iter().map(|(name, help, sum, unit)| {
-            let (count, total) = sum.get();
-            let mut summary = Summary::default();
-            summary.set_sample_count(count);
-            summary.set_sample_sum(total as f64 * unit);
-            let mut metric = Metric::default();
-            metric.set_summary(summary);
-            family(name, help, MetricType::SUMMARY, vec![metric])
-        });
+        let observed = OBSERVED.iter().map(|(name, help, observed)| observed.family(name, help));
         let counts = counts(self.backend)
             .into_iter()
             .map(|(name, help, value)| family(name, help, MetricType::COUNTER, vec![counter(value, &[])]));
-        let mut out: Vec<MetricFamily> = sums.chain(counts).collect();
+        let mut out: Vec<MetricFamily> = observed.chain(counts).collect();
         if self.backend != Backend::Nftables {
             let line = |family: Family, table: Table| {
                 let version = if family == Family::V4 { "4" } else { "6" };

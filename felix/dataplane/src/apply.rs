@@ -204,7 +204,7 @@ impl Dataplane {
         let (mut changed, mut drift) = (Vec::new(), false);
         let own = self.routes.port();
         let (interfaces, config) = (&mut self.interfaces, &self.config);
-        let (mut links, mut addresses) = (0, 0);
+        let (mut links, mut addresses) = (0_u32, 0_u32);
         let lost = self.route_monitor.drain(|m| match route::event(&m) {
             Some(Event::Route(r, _)) if m.port != own => {
                 drift |= interfaces.by_index(r.index).is_some_and(|i| config.is_workload_interface(&i.name));
@@ -221,7 +221,7 @@ impl Dataplane {
         });
         for (events, sum) in [(links, &TALLY.interface_events), (addresses, &TALLY.address_events)] {
             if events > 0 {
-                sum.add(events);
+                sum.observe(f64::from(events));
             }
         }
         if lost.is_err() {

@@ -4,7 +4,8 @@
 //! are the process's, as a scrape's counters are: a dataplane that begins anew goes on counting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+
+use libcalico_telemetry::Distribution;
 
 use crate::rule::{Family, Table};
 
@@ -29,46 +30,11 @@ impl Count {
     }
 }
 
-/// A number of events, and a sum over them.
-#[derive(Debug, Default)]
-pub struct Sum {
-    count: Count,
-    total: Count,
-}
-
-impl Sum {
-    const fn new() -> Self {
-        Self { count: Count::new(), total: Count::new() }
-    }
-
-    /// One more event, of this size.
-    pub fn add(&self, size: usize) {
-        self.total.add(size);
-        self.count.add(1);
-    }
-
-    /// One more event, which began then; its size is in microseconds.
-    pub fn since(&self, begin: Instant) {
-        self.took(begin.elapsed());
-    }
-
-    /// One more event, which took so long; its size is in microseconds.
-    pub fn took(&self, time: Duration) {
-        self.add(usize::try_from(time.as_micros()).unwrap_or(usize::MAX));
-    }
-
-    /// Number and sum so far.
-    #[must_use]
-    pub fn get(&self) -> (u64, u64) {
-        (self.count.get(), self.total.get())
-    }
-}
-
 /// All that is noted.
 #[derive(Debug)]
 pub struct Tally {
-    /// Programs that were run; microseconds.
-    pub programs: Sum,
+    /// Programs that were run: microseconds of each.
+    pub programs: Distribution,
     /// Batches of changes to IP sets, those that were refused, and operations in them.
     pub set_calls: Count,
     pub set_errors: Count,
@@ -77,26 +43,26 @@ pub struct Tally {
     restore_lines: [[Count; Table::ALL.len()]; 2],
     /// Read-backs of tables that failed.
     pub read_errors: Count,
-    /// Routes: everything compared, or what changed written; microseconds.
-    pub route_resyncs: Sum,
-    pub route_changes: Sum,
-    /// Notifications of interfaces and of addresses that were taken at once.
-    pub interface_events: Sum,
-    pub address_events: Sum,
+    /// Routes: everything compared, or what changed written; seconds of each.
+    pub route_resyncs: Distribution,
+    pub route_changes: Distribution,
+    /// Notifications of interfaces and of addresses that were taken at once: how many.
+    pub interface_events: Distribution,
+    pub address_events: Distribution,
 }
 
 /// The process's.
 pub static TALLY: Tally = Tally {
-    programs: Sum::new(),
+    programs: Distribution::new(),
     set_calls: Count::new(),
     set_errors: Count::new(),
     set_lines: Count::new(),
     restore_lines: [const { [const { Count::new() }; Table::ALL.len()] }; 2],
     read_errors: Count::new(),
-    route_resyncs: Sum::new(),
-    route_changes: Sum::new(),
-    interface_events: Sum::new(),
-    address_events: Sum::new(),
+    route_resyncs: Distribution::new(),
+    route_changes: Distribution::new(),
+    interface_events: Distribution::new(),
+    address_events: Distribution::new(),
 };
 
 impl Tally {

@@ -18,4 +18,4 @@ pub use health::{HealthAggregator, HealthReport, Reporter};
 pub use http::{HttpServer, serve_health, serve_metrics};
 pub use logging::{LogHandle, Severity, init_logging, init_logging_to};
 pub use metrics::new_registry;
-pub use summary::Summary;
+pub use summary::{Distribution, Summary};

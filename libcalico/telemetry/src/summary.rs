@@ -23,7 +23,8 @@ const RATIO: f64 = 1.02;
 struct Window {
     parts: [BTreeMap<i16, u64>; PARTS],
     current: usize,
-    begun: Instant,
+    /// When the current part was. `None`: nothing was observed yet.
+    begun: Option<Instant>,
 }
 
 fn bucket(value: f64) -> i16 {
@@ -36,23 +37,25 @@ fn value(bucket: i16) -> f64 {
 }
 
 impl Window {
-    fn new(now: Instant) -> Self {
-        Self { parts: Default::default(), current: 0, begun: now }
+    const fn new() -> Self {
+        Self { parts: [const { BTreeMap::new() }; PARTS], current: 0, begun: None }
     }
 
     fn go_on(&mut self, now: Instant) {
+        let mut begun = self.begun.unwrap_or(now);
         for _ in 0..PARTS {
-            if now.saturating_duration_since(self.begun) < PART {
+            self.begun = Some(begun);
+            if now.saturating_duration_since(begun) < PART {
                 return;
             }
-            self.begun += PART;
+            begun += PART;
             self.current = (self.current + 1) % PARTS;
             if let Some(part) = self.parts.get_mut(self.current) {
                 part.clear();
             }
         }
         // Nobody asked for longer than all of it.
-        self.begun = now;
+        self.begun = Some(now);
     }
 
     fn observe(&mut self, value: f64, now: Instant) {
@@ -88,41 +91,36 @@ struct State {
     window: Window,
 }
 
-/// See the module's text. Clones share.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    desc: Desc,
-    state: Arc<Mutex<State>>,
+/// What was observed, without a name.
+#[derive(Debug)]
+pub struct Distribution(Mutex<State>);
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-impl Summary {
+impl Distribution {
     /// Nothing is observed yet.
-    ///
-    /// # Errors
-    /// The name is none that Prometheus takes.
-    pub fn new(name: &str, help: &str) -> prometheus::Result<Self> {
-        let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())?;
-        let state = State { sum: 0.0, count: 0, window: Window::new(Instant::now()) };
-        Ok(Self { desc, state: Arc::new(Mutex::new(state)) })
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(State { sum: 0.0, count: 0, window: Window::new() }))
     }
 
     /// One observation.
     pub fn observe(&self, value: f64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.sum += value;
         state.count += 1;
         state.window.observe(value, Instant::now());
     }
-}
 
-impl Collector for Summary {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
+    /// As a metric of this name.
+    #[must_use]
+    pub fn family(&self, name: &str, help: &str) -> MetricFamily {
         let (sum, count, quantiles) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             (state.sum, state.count, state.window.quantiles(Instant::now()))
         };
         let mut summary = Proto::default();
@@ -138,11 +136,44 @@ impl Collector for Summary {
         let mut metric = Metric::default();
         metric.set_summary(summary);
         let mut family = MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
         family.set_field_type(MetricType::SUMMARY);
         family.set_metric(vec![metric]);
-        vec![family]
+        family
+    }
+}
+
+/// See the module's text. Clones share.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    desc: Desc,
+    observed: Arc<Distribution>,
+}
+
+impl Summary {
+    /// Nothing is observed yet.
+    ///
+    /// # Errors
+    /// The name is none that Prometheus takes.
+    pub fn new(name: &str, help: &str) -> prometheus::Result<Self> {
+        let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())?;
+        Ok(Self { desc, observed: Arc::default() })
+    }
+
+    /// One observation.
+    pub fn observe(&self, value: f64) {
+        self.observed.observe(value);
+    }
+}
+
+impl Collector for Summary {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        vec![self.observed.family(&self.desc.fq_name, &self.desc.help)]
     }
 }
 
@@ -158,7 +189,7 @@ mod tests {
             mut values in prop::collection::vec(1e-6_f64..1e6, 1..200),
         ) {
             let now = Instant::now();
-            let mut window = Window::new(now);
+            let mut window = Window::new();
             values.iter().for_each(|v| window.observe(*v, now));
             values.sort_by(f64::total_cmp);
             for (q, found) in QUANTILES.into_iter().zip(window.quantiles(now)) {
@@ -171,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_older_than_ten_minutes_is_forgotten() {
         let start = Instant::now();
-        let mut window = Window::new(start);
+        let mut window = Window::new();
         window.observe(5.0, start);
         window.observe(0.0, start + Duration::from_secs(300));
         assert!((window.quantiles(start + Duration::from_secs(590))[2] - 5.0).abs() < 0.06);
@@ -184,7 +215,7 @@ mod tests {
     #[test]
     fn strange_values_are_counted_too() {
         let now = Instant::now();
-        let mut window = Window::new(now);
+        let mut window = Window::new();
         [-1.0, f64::NAN, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE]
             .iter()
             .for_each(|v| window.observe(*v, now));

@@ -148,9 +148,9 @@ impl RouteDriver {
         let mut result =
             if all { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
         if all {
-            TALLY.route_resyncs.since(begin);
+            TALLY.route_resyncs.observe(begin.elapsed().as_secs_f64());
         } else if !desired.dirty.is_empty() {
-            TALLY.route_changes.since(begin);
+            TALLY.route_changes.observe(begin.elapsed().as_secs_f64());
         }
         if let (true, Ok(outcome)) = (new, &mut result) {
             // What stands on a new interface and has no endpoint by then, goes.

@@ -10,10 +10,16 @@ use crate::render::endpoint::Ending;
 /// Endings of all workloads.
 #[derive(Debug, Default)]
 pub struct Endings {
-    uses: HashMap<Arc<Ending>, usize>,
+    uses: HashMap<Arc<Ending>, Use>,
     by_interface: HashMap<Arc<str>, [Option<Arc<Ending>>; 2]>,
     /// Those that came first or went last, since it was asked; whether they were there then.
     touched: BTreeMap<Arc<str>, (Arc<Ending>, bool)>,
+}
+
+#[derive(Debug)]
+struct Use {
+    chain: Arc<str>,
+    count: usize,
 }
 
 /// What has to be done.
@@ -24,9 +30,11 @@ pub struct Changes {
 }
 
 impl Endings {
-    /// Chains of an interface, to it and from it, end so; `None`: they have no ending of that kind.
-    pub fn set(&mut self, interface: &Arc<str>, endings: [Option<Ending>; 2]) {
+    /// Chains of an interface, to it and from it, end so; `None`: they have no ending of that kind. Returns the endings'
+    /// chains.
+    pub fn set(&mut self, interface: &Arc<str>, endings: [Option<Ending>; 2]) -> [Option<Arc<str>>; 2] {
         let new = endings.map(|e| e.map(|e| self.enter(e)));
+        let chains = new.each_ref().map(|e| self.uses.get(e.as_ref()?).map(|u| u.chain.clone()));
         let old = if new == [None, None] {
             self.by_interface.remove(interface)
         } else {
@@ -35,31 +43,34 @@ impl Endings {
         for ending in old.into_iter().flatten().flatten() {
             self.leave(&ending);
         }
+        chains
     }
 
     fn enter(&mut self, ending: Ending) -> Arc<Ending> {
-        if let Some((known, _)) = self.uses.get_key_value(&ending) {
-            let known = known.clone();
-            self.uses.entry(known.clone()).and_modify(|n| *n += 1);
-            return known;
+        let known = self.uses.get_key_value(&ending).map(|(known, _)| known.clone());
+        let ending = known.unwrap_or_else(|| Arc::new(ending));
+        let used = self.uses.entry(ending.clone());
+        let used = used.or_insert_with(|| Use { chain: ending.chain_name().into(), count: 0 });
+        used.count += 1;
+        if used.count == 1 {
+            let chain = used.chain.clone();
+            self.touch(chain, &ending, false);
         }
-        let ending = Arc::new(ending);
-        self.uses.insert(ending.clone(), 1);
-        self.touch(&ending, false);
         ending
     }
 
     fn leave(&mut self, ending: &Arc<Ending>) {
-        let Some(uses) = self.uses.get_mut(ending) else { return };
-        *uses -= 1;
-        if *uses == 0 {
+        let Some(used) = self.uses.get_mut(ending) else { return };
+        used.count -= 1;
+        if used.count == 0 {
+            let chain = used.chain.clone();
             self.uses.remove(ending);
-            self.touch(ending, true);
+            self.touch(chain, ending, true);
         }
     }
 
-    fn touch(&mut self, ending: &Arc<Ending>, was: bool) {
-        self.touched.entry(ending.chain_name().into()).or_insert_with(|| (ending.clone(), was));
+    fn touch(&mut self, chain: Arc<str>, ending: &Arc<Ending>, was: bool) {
+        self.touched.entry(chain).or_insert_with(|| (ending.clone(), was));
     }
 
     /// What changed since it was asked.

@@ -235,10 +235,10 @@ impl EndpointManager {
     fn interface(&mut self, interface: &Arc<str>, out: &mut Outputs) {
         let found = self.on_interface(interface).cloned();
         let steps = Direction::BOTH.map(|d| self.groups.steps(interface, d));
-        let chains = found.as_ref().map(|e| endpoint::workload(e, &self.config, steps));
         let active = found.as_ref().filter(|e| e.active);
         let ending = |e: &WorkloadEndpoint| Direction::BOTH.map(|d| Ending::of(e, d, steps[d.index()]));
-        self.endings.set(interface, active.map_or([None, None], |e| ending(e)));
+        let endings = self.endings.set(interface, active.map_or([None, None], |e| ending(e)));
+        let chains = found.as_ref().map(|e| endpoint::workload(e, &self.config, steps, endings));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
         let prefixes = ["cali-tw-", "cali-fw-"];
         let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));

@@ -70,23 +70,28 @@ pub fn behind(list: &[TierSteps]) -> Behind {
     }
 }
 
-/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families.
+/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families. `endings` are the
+/// chains of its endings ([`Ending`]).
 #[must_use]
 pub fn workload(
     endpoint: &WorkloadEndpoint,
     config: &Config,
     steps: [Option<&Steps>; 2],
+    endings: [Option<Arc<str>>; 2],
 ) -> [(ChainId, Chain); 2] {
     let name = |prefix| ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name));
-    let chain = |direction, steps| {
+    let chain = |direction, steps, ending| {
         if endpoint.active {
-            workload_chain(endpoint, config, direction, steps)
+            workload_chain(config, direction, steps, ending)
         } else {
             Chain::new(vec![Rule::always(deny(config))])
         }
     };
-    let [to, from] = steps;
-    [(name("cali-tw-"), chain(Direction::Ingress, to)), (name("cali-fw-"), chain(Direction::Egress, from))]
+    let ([to, from], [to_end, from_end]) = (steps, endings);
+    [
+        (name("cali-tw-"), chain(Direction::Ingress, to, to_end)),
+        (name("cali-fw-"), chain(Direction::Egress, from, from_end)),
+    ]
 }
 
 /// What all workloads' chains of a direction begin with: `cali-to-wl-start`, `cali-from-wl-start`. What goes on behind it
@@ -212,10 +217,10 @@ fn own_steps(tiers: &[TierInfo], direction: Direction) -> Vec<TierSteps> {
 }
 
 fn workload_chain(
-    endpoint: &WorkloadEndpoint,
     config: &Config,
     direction: Direction,
     steps: Option<&Steps>,
+    ending: Option<Arc<str>>,
 ) -> Chain {
     let accepted = || Rule::when(vec![Match::mark_set(config.marks.accept)], Action::Return);
     let mut out = vec![Rule::always(Action::Jump(names::start_chain(direction).into()))];
@@ -245,9 +250,7 @@ fn workload_chain(
         }
         None => {}
     }
-    if let Some(ending) = Ending::of(endpoint, direction, steps) {
-        out.push(Rule::always(Action::Goto(ending.chain_name().into())));
-    }
+    out.extend(ending.map(|chain| Rule::always(Action::Goto(chain))));
     Chain::new(out)
 }
 

@@ -120,6 +120,12 @@ pub fn start_chain(direction: Direction) -> &'static str {
     }
 }
 
+/// True for `cali-tw-…` and `cali-fw-…`.
+#[must_use]
+pub fn is_workload_chain(name: &str) -> bool {
+    name.starts_with("cali-tw-") || name.starts_with("cali-fw-")
+}
+
 /// `cali-te-HASH`, `cali-fe-…`: how chains of workloads end that have these profiles, and policies with this action at
 /// last (`None`: no policies). The name tells what is in it.
 #[must_use]

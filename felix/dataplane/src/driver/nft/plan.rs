@@ -21,6 +21,10 @@ use crate::kernel::nft::{NftFamily, SetType, read};
 use crate::render::{lower, names, text};
 use crate::rule::{ChainId, Family, Hook, HookPoint, Rule, SetName, Table};
 
+/// A workload's chain with at most so many rules is written anew where their handles would have to be read first. What
+/// they counted is lost, which nobody asks for: policies' and profiles' chains alone are looked at ([`crate::counters`]).
+const WRITTEN_ANEW: usize = 8;
+
 /// For each set: members to remove and to add; `None`: refill it.
 pub type MemberChanges = HashMap<Arc<str>, Option<(Vec<IpSetMember>, Vec<IpSetMember>)>>;
 
@@ -392,8 +396,11 @@ impl Plan<'_> {
         if known.is_some() && have.tags == want {
             return Ok(());
         }
-        let prefix = have.tags.iter().zip(&want).take_while(|(a, b)| a == b).count();
-        let room = have.tags.len().min(want.len()) - prefix;
+        let anew = have.handles.is_none()
+            && have.tags.len().max(want.len()) <= WRITTEN_ANEW
+            && names::is_workload_chain(&id.name);
+        let prefix = if anew { 0 } else { have.tags.iter().zip(&want).take_while(|(a, b)| a == b).count() };
+        let room = if anew { 0 } else { have.tags.len().min(want.len()) - prefix };
         let suffix =
             have.tags.iter().rev().zip(want.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
         let (old_end, new_end) = (have.tags.len() - suffix, want.len() - suffix);
