@@ -262,8 +262,9 @@ impl ParsedRule {
             }
         }
         let (selector, not_selector) = combine(selector, not_selector);
+        // Not filtered by a negated selector: another item with the address of one that it leaves could match it.
+        let of = selector.clone().unwrap_or_default();
         let mut named = |ports: &[Port]| -> Vec<IpSetId> {
-            let of = selector.clone().or_else(|| not_selector.as_ref().map(negated)).unwrap_or_default();
             let names = ports.iter().filter_map(|p| match p {
                 Port::Named(name) => Some(name.as_str().into()),
                 _ => None,
@@ -277,18 +278,14 @@ impl ParsedRule {
         // A set of named ports holds only what the selector matches.
         if side.named_port_sets.is_empty() || !side.ports.is_empty() {
             side.ip_sets.extend(selector.map(|s| set(SetSpec::Addresses(s))));
-            side.not_ip_sets.extend(not_selector.map(|s| set(SetSpec::Addresses(s))));
         }
+        side.not_ip_sets.extend(not_selector.map(|s| set(SetSpec::Addresses(s))));
         side
     }
 }
 
 fn ranges(ports: &[Port]) -> Vec<PortRange> {
     ports.iter().filter_map(Port::range).map(|(first, last)| PortRange { first, last }).collect()
-}
-
-fn negated(selector: &Selector) -> Selector {
-    Selector::from_node(Node::Not(Box::new(selector.node().clone())))
 }
 
 /// A selector and its negation on one side are one selector.

@@ -27,7 +27,7 @@ fn compare(world: &World) -> Result<(), String> {
 
 #[test]
 fn explain_decides_as_the_documentation_does() {
-    for seed in seeds(1_750) {
+    for seed in seeds(2_500) {
         let tree = world_of(seed);
         if let Err(reason) = compare(&tree.current()) {
             fail_with_the_simplest(seed, tree, reason, 2_000, compare);

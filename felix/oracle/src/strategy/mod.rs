@@ -100,7 +100,7 @@ fn namespace_selector() -> impl Strategy<Value = NamespaceSelector> {
 fn side(v4: bool, ports: BoxedStrategy<Vec<Port>>) -> impl Strategy<Value = Side> {
     let selectors = (
         weighted(0.4, selector()),
-        weighted(0.1, selector()),
+        weighted(0.2, selector()),
         weighted(0.15, namespace_selector()),
         prop_oneof![8 => Just(Vec::new()), 1 => subsequence(vec![0, 1], 1..=2)],
         weighted(0.1, selector()),
@@ -300,13 +300,22 @@ fn profile() -> impl Strategy<Value = Profile> {
     (labels(), rules(), rules()).prop_map(|(labels, ingress, egress)| Profile { labels, ingress, egress })
 }
 
+/// Labels of a pod. Now and then one pretends to be its namespace's or its account's; no selector may see it.
+fn pod_labels() -> impl Strategy<Value = Labels> {
+    let pretended = (select(vec!["pcns.", "pcsa."]), word(), word());
+    (labels(), weighted(0.2, pretended)).prop_map(|(mut labels, pretended)| {
+        labels.extend(pretended.map(|(prefix, name, value)| (format!("{prefix}{name}"), value)));
+        labels
+    })
+}
+
 fn pod() -> impl Strategy<Value = Pod> {
     let port = (word(), any::<bool>(), select(PORTS.to_vec())).prop_map(|(name, tcp, port)| NamedPort {
         name: format!("port-{name}"),
         tcp,
         port,
     });
-    (0usize..2, 0usize..2, labels(), vec(port, 0..3), weighted(0.3, 0usize..2)).prop_map(
+    (0usize..2, 0usize..2, pod_labels(), vec(port, 0..3), weighted(0.3, 0usize..2)).prop_map(
         |(namespace, account, labels, ports, profile)| Pod { namespace, account, labels, ports, profile },
     )
 }

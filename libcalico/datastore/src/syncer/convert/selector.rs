@@ -1,6 +1,8 @@
 //! Completes selectors with namespaces and service accounts: Felix knows labels of endpoints alone, so a namespace's
 //! labels are matched as `pcns.…` and a service account's as `pcsa.…`, which endpoints inherit from their profiles.
 
+use std::collections::BTreeMap;
+
 use libcalico_api::rule::EntityRule;
 pub use libcalico_api::workload_endpoint::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL};
 use libcalico_selector::Selector;
@@ -10,6 +12,14 @@ use libcalico_selector::ast::Node;
 const NAMESPACE_PREFIX: &str = "pcns.";
 /// Before labels that come from a service account.
 const SERVICE_ACCOUNT_PREFIX: &str = "pcsa.";
+
+/// Labels that something in a namespace may have of its own: who labels a pod does not say by that in whose namespace it
+/// is, nor whose account it has.
+pub fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pretends =
+        |name: &str| name.starts_with(NAMESPACE_PREFIX) || name.starts_with(SERVICE_ACCOUNT_PREFIX);
+    labels.iter().filter(|(name, _)| !pretends(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
 
 /// The endpoints a policy applies to: its selector, within its namespace where it has one.
 pub fn subject(

@@ -10,7 +10,7 @@ use libcalico_model::key::{WorkloadEndpointKey, endpoint_name_parts};
 use libcalico_model::{Key, Value, backend};
 
 use super::rule::lower;
-use super::selector::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL};
+use super::selector::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL, own_labels};
 use super::{Outputs, parse_net, parse_nets};
 
 pub fn convert(endpoint: &WorkloadEndpoint) -> Result<Outputs, String> {
@@ -22,7 +22,7 @@ pub fn convert(endpoint: &WorkloadEndpoint) -> Result<Outputs, String> {
         // Not networked yet, or no longer.
         return Ok(Vec::new());
     }
-    let mut labels = endpoint.metadata.labels.clone();
+    let mut labels = own_labels(&endpoint.metadata.labels);
     labels.insert(NAMESPACE_LABEL.to_owned(), namespace.clone());
     if !spec.service_account_name.is_empty() {
         labels.insert(SERVICE_ACCOUNT_LABEL.to_owned(), spec.service_account_name.clone());
@@ -100,6 +100,29 @@ mod tests {
         )
         .unwrap();
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn no_label_of_its_own_puts_an_endpoint_into_another_namespace_or_account() {
+        let mut e = endpoint("node--a-k8s-web--1-eth0");
+        for name in
+            ["pcns.env", "pcns.projectcalico.org/name", "pcsa.role", NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL]
+        {
+            e.metadata.labels.insert(name.to_owned(), "other".to_owned());
+        }
+        e.spec.service_account_name = "own".to_owned();
+        let out = convert(&e).unwrap();
+        let Value::WorkloadEndpoint(value) = &out[0].1 else { panic!() };
+        let labels: Vec<_> = value.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            labels,
+            [
+                "projectcalico.org/namespace=default",
+                "projectcalico.org/orchestrator=k8s",
+                "projectcalico.org/serviceaccount=own",
+                "role=web"
+            ]
+        );
     }
 
     #[test]
