@@ -289,6 +289,7 @@ pub enum Match {
     /// The address is one of this host's.
     Local {
         end: End,
+        not: bool,
     },
     /// No more than so many packets in a time, after a first burst. The last condition of a rule: asking uses it up.
     Limit(RateLimit),

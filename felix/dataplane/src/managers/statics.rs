@@ -1,4 +1,4 @@
-//! The fixed chains; they change with the use of IPIP and with the networks of services alone.
+//! The fixed chains; they change with the use of IPIP and of IPVS, and with the networks of services alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,12 +8,16 @@ use ipnet::IpNet;
 
 use super::{Manager, Outputs};
 use crate::config::Config;
-use crate::render::base;
+use crate::interfaces::Interfaces;
+use crate::render::base::{self, InUse};
 use crate::rule::{ChainId, Table};
+
+/// kube-proxy makes it where it uses IPVS, with the addresses of all Services.
+const IPVS_INTERFACE: &str = "kube-ipvs0";
 
 pub struct StaticManager {
     config: Arc<Config>,
-    ipip: bool,
+    used: InUse,
     /// Networks of services that BGP tells other routers of.
     services: BTreeSet<IpNet>,
     dirty: bool,
@@ -21,7 +25,7 @@ pub struct StaticManager {
 
 impl StaticManager {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { ipip: false, services: BTreeSet::new(), dirty: true, config }
+        Self { used: InUse::default(), services: BTreeSet::new(), dirty: true, config }
     }
 }
 
@@ -29,8 +33,8 @@ impl Manager for StaticManager {
     fn on_message(&mut self, message: &Message, _out: &mut Outputs) {
         match message {
             Message::EncapsulationUpdate(e) => {
-                self.dirty |= self.ipip != e.ipip;
-                self.ipip = e.ipip;
+                self.dirty |= self.used.ipip != e.ipip;
+                self.used.ipip = e.ipip;
             }
             Message::GlobalBgpConfigUpdate(c) => {
                 let all =
@@ -43,11 +47,29 @@ impl Manager for StaticManager {
         }
     }
 
+    fn on_interfaces(&mut self, interfaces: &Interfaces) {
+        let ipvs = interfaces.by_name(IPVS_INTERFACE).is_some();
+        if ipvs == self.used.ipvs {
+            return;
+        }
+        if ipvs {
+            tracing::error!(
+                interface = IPVS_INTERFACE,
+                "kube-proxy uses IPVS, with which pods' egress policy cannot be enforced: their connections to Services \
+                 are denied; run kube-proxy with mode nftables or iptables, and delete this interface"
+            );
+        } else {
+            tracing::info!(interface = IPVS_INTERFACE, "kube-proxy does not use IPVS any more");
+        }
+        self.used.ipvs = ipvs;
+        self.dirty = true;
+    }
+
     fn resolve(&mut self, out: &mut Outputs) {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let ipip = self.config.ipip_enabled.unwrap_or(self.ipip);
+        let used = InUse { ipip: self.config.ipip_enabled.unwrap_or(self.used.ipip), ..self.used };
         for family in self.config.families() {
             let tables = out.tables.family(*family);
             for map in ["cali-from-wl-dispatch", "cali-to-wl-dispatch"] {
@@ -56,7 +78,7 @@ impl Manager for StaticManager {
             let chains = base::base_chains(&self.config).into_iter().chain(base::static_chains(
                 *family,
                 &self.config,
-                ipip,
+                used,
             ));
             for (id, chain) in chains {
                 tables.set_chain(id, Arc::new(chain));

@@ -1,6 +1,6 @@
 //! The fixed chains: where the kernel enters, what every packet passes before and after policy.
 //!
-//! In: configuration, and whether IPIP is in use. Out: chains that change with these alone. Always holds: a packet from
+//! In: configuration, and whether IPIP and IPVS are in use. Out: chains that change with these alone. Always holds: a packet from
 //! or to an interface with a workload's name ends in the dispatch chain's drop where no endpoint has that name.
 //! Left out: per-endpoint and per-policy chains.
 
@@ -79,18 +79,27 @@ pub fn base_chains(config: &Config) -> Vec<(ChainId, Chain)> {
     ]
 }
 
-/// Our own fixed chains of one family. `ipip`: tunnels of that kind are in use.
+/// What the fixed chains depend on besides configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// Tunnels of that kind.
+    pub ipip: bool,
+    /// kube-proxy's mode: what it sends to a Service's endpoint goes through INPUT and OUTPUT instead of FORWARD.
+    pub ipvs: bool,
+}
+
+/// Our own fixed chains of one family.
 #[must_use]
-pub fn static_chains(family: Family, config: &Config, ipip: bool) -> Vec<(ChainId, Chain)> {
+pub fn static_chains(family: Family, config: &Config, used: InUse) -> Vec<(ChainId, Chain)> {
     let mut out = vec![
         (Table::Filter, "cali-FORWARD", forward(config)),
-        (Table::Filter, "cali-INPUT", input(family, config, ipip)),
-        (Table::Filter, "cali-OUTPUT", output(family, config, ipip)),
-        (Table::Filter, "cali-wl-to-host", workload_to_host(family, config)),
+        (Table::Filter, "cali-INPUT", input(family, config, used)),
+        (Table::Filter, "cali-OUTPUT", output(family, config, used)),
+        (Table::Filter, "cali-wl-to-host", workload_to_host(family, config, used.ipvs)),
         (Table::Filter, "cali-from-wl-dispatch", dispatch(config, true)),
         (Table::Filter, "cali-to-wl-dispatch", dispatch(config, false)),
         (Table::Raw, "cali-PREROUTING", raw_prerouting(config)),
-        (Table::Raw, "cali-OUTPUT", raw_output(config)),
+        (Table::Raw, "cali-OUTPUT", raw_output(config, used.ipvs)),
         (Table::Mangle, "cali-PREROUTING", mangle_prerouting(config)),
         (Table::Mangle, "cali-POSTROUTING", mangle_postrouting(config)),
         (Table::Nat, "cali-PREROUTING", vec![Rule::always(jump("cali-fip-dnat"))]),
@@ -136,16 +145,16 @@ fn unless_accepted(mut matches: Vec<Match>, config: &Config) -> Rule {
     Rule::when(matches, deny(config))
 }
 
-fn input(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
+fn input(family: Family, config: &Config, used: InUse) -> Vec<Rule> {
     let marks = &config.marks;
     let mut out = Vec::new();
-    if ipip && family == Family::V4 {
+    if used.ipip && family == Family::V4 {
         let tunnel = Match::Protocol { not: false, number: IPIP };
         out.push(Rule::when(
             vec![
                 tunnel.clone(),
                 Match::Set { end: End::Src, not: false, set: ALL_HOSTS },
-                Match::Local { end: End::Dst },
+                Match::Local { end: End::Dst, not: false },
             ],
             allow(config.filter_allow_action),
         ));
@@ -158,24 +167,38 @@ fn input(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
         Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)),
         Rule::always(Action::Mark { clear: marks.transient(), set: 0 }),
         Rule::always(jump("cali-from-host-endpoint")),
-        Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)),
     ]);
+    if used.ipvs {
+        // Policies use the bit too; IPVS takes the packet with its mark to OUTPUT.
+        out.push(Rule::always(Action::Mark { clear: marks.scratch0, set: 0 }));
+    }
+    out.push(Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action)));
     out
 }
 
-fn output(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
+/// True where the source is another machine's: no process here sends it.
+fn from_elsewhere() -> Match {
+    Match::Local { end: End::Src, not: true }
+}
+
+fn output(family: Family, config: &Config, used: InUse) -> Vec<Rule> {
     let marks = &config.marks;
     let mut out = vec![Rule::when(vec![Match::mark_set(marks.accept)], allow(config.filter_allow_action))];
     for p in &config.interface_prefixes {
+        if used.ipvs {
+            // IPVS sends it on, it has not been in FORWARD.
+            out.push(Rule::when(vec![Match::out_prefix(p), from_elsewhere()], jump("cali-to-wl-dispatch")));
+            out.push(unless_accepted(vec![Match::out_prefix(p), from_elsewhere()], config));
+        }
         // The host may reach its own workloads.
         out.push(Rule::when(vec![Match::out_prefix(p)], Action::Return));
     }
-    if ipip && family == Family::V4 {
+    if used.ipip && family == Family::V4 {
         out.push(Rule::when(
             vec![
                 Match::Protocol { not: false, number: IPIP },
                 Match::Set { end: End::Dst, not: false, set: ALL_HOSTS },
-                Match::Local { end: End::Src },
+                Match::Local { end: End::Src, not: false },
             ],
             allow(config.filter_allow_action),
         ));
@@ -189,15 +212,22 @@ fn output(family: Family, config: &Config, ipip: bool) -> Vec<Rule> {
     out
 }
 
-fn workload_to_host(family: Family, config: &Config) -> Vec<Rule> {
+fn workload_to_host(family: Family, config: &Config, ipvs: bool) -> Vec<Rule> {
     let mut out = Vec::new();
     if family == Family::V6 {
         out.extend(ICMPV6_TO_HOST.map(|icmp_type| {
-            Rule::when(vec![Match::Icmp { not: false, icmp_type, code: None }], Action::Accept)
+            Rule::when(
+                vec![Match::Icmp { not: false, icmp_type, code: None }],
+                allow(config.filter_allow_action),
+            )
         }));
     }
     out.push(Rule::always(jump("cali-from-wl-dispatch")));
     out.push(unless_accepted(Vec::new(), config));
+    if ipvs {
+        // What raw's PREROUTING said of it; policies use the bit too.
+        out.push(Rule::always(Action::Mark { clear: 0, set: config.marks.scratch0 }));
+    }
     match config.endpoint_to_host_action {
         EndpointToHostAction::Accept => out.push(Rule::always(Action::Accept)),
         EndpointToHostAction::Drop => out.push(Rule::always(deny(config))),
@@ -272,13 +302,19 @@ fn raw_prerouting(config: &Config) -> Vec<Rule> {
     out
 }
 
-fn raw_output(config: &Config) -> Vec<Rule> {
+fn raw_output(config: &Config, ipvs: bool) -> Vec<Rule> {
     let marks = &config.marks;
-    vec![
+    let mut out = Vec::new();
+    if ipvs {
+        // From a workload: its policy has seen the Service's address, not the one that this goes to.
+        out.push(Rule::when(vec![Match::mark_set(marks.scratch0), from_elsewhere()], Action::Drop));
+    }
+    out.extend([
         Rule::always(Action::Mark { clear: marks.transient(), set: 0 }),
         Rule::always(jump("cali-to-host-endpoint")),
         Rule::when(vec![Match::mark_set(marks.accept)], Action::Accept),
-    ]
+    ]);
+    out
 }
 
 fn mangle_prerouting(config: &Config) -> Vec<Rule> {

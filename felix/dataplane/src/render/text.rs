@@ -89,7 +89,7 @@ fn condition(out: &mut String, m: &Match, family: Family, protocol: Option<u8>) 
                 Some(c) => write!(out, "{name} type {icmp_type} {name} code {c}"),
             }
         }
-        Match::Local { end } => write!(out, "fib {} type local", addr(*end)),
+        Match::Local { end, not } => write!(out, "fib {} type {}local", addr(*end), negation(*not)),
         Match::Limit(l) => {
             write!(out, "limit rate {}/{} burst {} packets", l.packets, l.unit.name(), l.burst)
         }

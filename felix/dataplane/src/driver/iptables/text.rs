@@ -184,8 +184,9 @@ impl Lowering<'_> {
                 self.any_port(*end, *not, *protocol, ranges, sets)?;
             }
             Match::Icmp { not, icmp_type, code } => self.icmp(*not, *icmp_type, *code)?,
-            Match::Local { end } => {
-                self.own.module(format_args!("addrtype --{}-type LOCAL", set_direction(*end)));
+            Match::Local { end, not } => {
+                let not = if *not { " !" } else { "" };
+                self.own.module(format_args!("addrtype{not} --{}-type LOCAL", set_direction(*end)));
             }
             Match::Limit(limit) => self.limit = Some(*limit),
             Match::ReversePathFails => self.own.module(format_args!("rpfilter --validmark --invert")),

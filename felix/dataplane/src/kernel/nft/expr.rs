@@ -236,13 +236,13 @@ impl Encoder<'_> {
                 });
                 self.icmp(*not, *icmp_type, *code);
             }
-            Match::Local { end } => {
+            Match::Local { end, not } => {
                 let flag = match end {
                     End::Src => FIB_SADDR,
                     End::Dst => FIB_DADDR,
                 };
                 self.fib(FIB_RESULT_TYPE, flag);
-                self.cmp(CMP_EQ, &ROUTE_LOCAL.to_ne_bytes());
+                self.cmp(if *not { CMP_NEQ } else { CMP_EQ }, &ROUTE_LOCAL.to_ne_bytes());
             }
             Match::Limit(l) => self.expr("limit", |b| {
                 b.be64(1, l.packets.into());
