@@ -60,9 +60,12 @@ impl Lab {
     /// Routers numbered from 0; number i has 10.99.0.(i+1)/24 and fd99::(i+1)/64 on `eth0`.
     pub fn new(daemons: &[Daemon]) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("brd{:x}{number}", std::process::id());
+        let prefix = format!("brd{:x}-{number}", std::process::id());
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut lab = Self { prefix: prefix.clone(), routers: Vec::new(), dir };
+        // What a killed process of the same number left.
+        let left = (0..daemons.len()).map(|i| format!("{prefix}r{i}")).chain([format!("{prefix}s")]);
+        left.for_each(|ns| drop(Command::new("ip").args(["netns", "del", &ns]).output()));
         run(&format!(
             "ip netns add {prefix}s && ip -n {prefix}s link add br0 type bridge && ip -n {prefix}s link set br0 up"
         ));
