@@ -64,6 +64,11 @@ impl Mirror {
         self.until(Duration::from_secs(60), path, |m| m.state.contains_key(path)).await;
     }
 
+    /// Whether a set has a network.
+    fn has_at(&self, name: &str, net: &str) -> bool {
+        self.state.get(&format!("{SET}{name}")).is_some_and(|v| v.contains(net))
+    }
+
     /// Nothing more comes.
     async fn quiet(&mut self) {
         let more = tokio::time::timeout(Duration::from_millis(300), self.rx.recv()).await;
@@ -130,7 +135,7 @@ async fn nothing_is_sent_twice_after_a_break_and_deletions_are_found() {
     store.compact();
     m.has(&format!("{SET}d")).await;
     m.until(Duration::from_secs(60), "deletion", |m| !m.state.contains_key(&format!("{SET}a"))).await;
-    m.until(Duration::from_secs(60), "change", |m| m.state[&format!("{SET}b")].contains("12.0.0.0/8")).await;
+    m.until(Duration::from_secs(60), "change", |m| m.has_at("b", "12.0.0.0/8")).await;
     m.quiet().await;
     assert_eq!(m.updates - before, 3);
     assert_eq!(m.statuses.last(), Some(&SyncStatus::InSync));
@@ -206,12 +211,16 @@ async fn etcd_pair() -> Option<(RealEtcd, EtcdDatastore)> {
     Some((etcd, store))
 }
 
-async fn put_when_back(store: &EtcdDatastore, name: &str) {
+/// How often it was tried: a try that nobody answered may have been done.
+async fn put_when_back(store: &EtcdDatastore, name: &str) -> usize {
     let json = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"nets":["10.0.0.0/8"]}}}}"#);
     let r = Resource::from_json(Kind::GlobalNetworkSet, json.as_bytes()).unwrap();
+    let mut tries = 1;
     while store.apply(&key(name), r.clone().into()).await.is_err() {
+        tries += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    tries
 }
 
 #[tokio::test]
@@ -223,11 +232,11 @@ async fn an_etcd_that_was_killed_and_started_again_is_followed_again() {
     etcd.kill();
     tokio::time::sleep(Duration::from_secs(3)).await;
     etcd.run();
-    put_when_back(&store, "c").await;
+    let tries = put_when_back(&store, "c").await;
     let start = Instant::now();
     m.has(&format!("{SET}c")).await;
     eprintln!("followed again {:?} after it served", start.elapsed());
-    assert_eq!(m.updates, before + 1);
+    assert!((1..=tries).contains(&(m.updates - before)), "{} updates", m.updates - before);
 }
 
 #[tokio::test]
@@ -250,7 +259,7 @@ async fn what_changed_and_was_compacted_while_the_syncer_was_cut_off_is_found() 
     proxy.set_silent(false);
     m.has(&format!("{SET}c")).await;
     m.until(Duration::from_secs(60), "deletion", |m| !m.state.contains_key(&format!("{SET}a"))).await;
-    m.until(Duration::from_secs(60), "change", |m| m.state[&format!("{SET}b")].contains("11.0.0.0/8")).await;
+    m.until(Duration::from_secs(60), "change", |m| m.has_at("b", "11.0.0.0/8")).await;
     eprintln!("found after {:?}", start.elapsed());
     assert_eq!(m.updates, before + 3);
 }
@@ -273,7 +282,7 @@ async fn an_etcd_that_lost_its_data_is_compared_not_trusted() {
     }
     proxy.retarget(other.port());
     m.has(&format!("{SET}z")).await;
-    m.until(Duration::from_secs(60), "new a", |m| m.state[&format!("{SET}a")].contains("99.0.0.0/8")).await;
+    m.until(Duration::from_secs(60), "new a", |m| m.has_at("a", "99.0.0.0/8")).await;
     m.until(Duration::from_secs(60), "no b", |m| !m.state.contains_key(&format!("{SET}b"))).await;
 }
 

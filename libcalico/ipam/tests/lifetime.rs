@@ -127,7 +127,7 @@ fn a_released_address_rests_as_long_as_the_cluster_says() {
     block_on(async {
         let store = Arc::new(MemoryDatastore::new());
         seed(&*store, &["node-a"], &[("10.0.0.0/31", 31)]).await;
-        configure(&*store, |c| c.ip_cooldown_seconds = Some(1)).await;
+        configure(&*store, |c| c.ip_cooldown_seconds = Some(3600)).await;
         let client = IpamClient::new(store.clone());
         let first = client.assign(&once("node-a", "a", 1, 0)).await.unwrap();
         let released = Instant::now();
@@ -139,6 +139,7 @@ fn a_released_address_rests_as_long_as_the_cluster_says() {
         assert_ne!(first.addresses, second.addresses);
         let e = client.assign(&once("node-a", "c", 1, 0)).await.unwrap_err();
         assert!(matches!(e, IpamError::Exhausted { .. }), "{e}");
+        configure(&*store, |c| c.ip_cooldown_seconds = Some(1)).await;
         let third = loop {
             match client.assign(&once("node-a", "c", 1, 0)).await {
                 Ok(got) => break got,
