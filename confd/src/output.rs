@@ -232,9 +232,8 @@ mod tests {
     #[test]
     fn the_complaint_of_the_check_is_shown() {
         let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join("check");
-        fs::write(&script, "#!/bin/sh\necho \"$1:3:1 syntax error\" >&2\nexit 1\n").unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let body = "echo \"$1:3:1 syntax error\" >&2\nexit 1";
+        let script = libcalico_testing::script(directory.path(), "check", body);
         let check = Check::parse(&script.display().to_string()).unwrap();
         let error = replace(&directory.path().join("bird.cfg"), "x", Some(&check)).unwrap_err();
         assert!(error.to_string().contains(":3:1 syntax error"), "{error}");

@@ -13,7 +13,7 @@ use libcalico_datastore::Datastore;
 use libcalico_datastore::memory::MemoryDatastore;
 use libcalico_datastore::syncer::{bgp_syncer, felix_syncer};
 use libcalico_model::SyncStatus;
-use libcalico_testing::Pki;
+use libcalico_testing::{Pki, free_port};
 use support::{Mirror, fill, put, serve, serve_and_count, server_config, set_key, stored};
 
 fn client(servers: &[&RunningServer], kind: SyncerKind, host: &str) -> Mirror {
@@ -70,8 +70,8 @@ async fn fifty_clients_get_the_snapshot_and_every_change_over_one_watch() {
 async fn a_client_outlives_its_server_and_gets_the_difference_alone() {
     let store = MemoryDatastore::new();
     fill(&store).await;
-    let server = serve(server_config(0), &store).await;
-    let port = server.local_addr().port();
+    let port = free_port();
+    let server = serve(server_config(port), &store).await;
     let mut c = client(&[&server], SyncerKind::Felix, "h");
     c.in_sync().await;
     let before = c.updates;
@@ -89,7 +89,7 @@ async fn a_client_outlives_its_server_and_gets_the_difference_alone() {
 
 /// The port may take a moment to be free.
 async fn restart(port: u16, store: &MemoryDatastore) -> RunningServer {
-    for _ in 0..50 {
+    for _ in 0..600 {
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             break;
         }
@@ -134,7 +134,7 @@ async fn a_client_that_reads_nothing_is_dropped_and_the_others_do_not_notice() {
     let start = Instant::now();
     let mut round = 0_u32;
     while figures.connections_dropped.get() == 0 {
-        assert!(start.elapsed() < Duration::from_secs(120), "not dropped after {round} changes");
+        assert!(start.elapsed() < Duration::from_secs(600), "not dropped after {round} changes");
         let nets: Vec<String> =
             (0..2000).map(|n| format!("10.{}.{}.0/24", (round + n / 256) % 256, n % 256)).collect();
         let updates = well.updates;

@@ -1,8 +1,6 @@
 //! Real parts for tests: network namespaces, programs that fake a daemon.
 #![allow(dead_code)] // each test file uses some of it
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -53,14 +51,6 @@ pub async fn store(etcd: &RealEtcd) -> Arc<dyn Datastore> {
         _ => None,
     });
     connect(&config.unwrap()).await.unwrap()
-}
-
-/// A shell script that stands for a program.
-pub fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
-    let path = directory.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 /// True where a process runs: not gone, and no zombie.

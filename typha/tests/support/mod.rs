@@ -29,7 +29,7 @@ pub fn server_config(port: u16) -> ServerConfig {
             ping_interval: Duration::from_secs(10),
             pong_timeout: Duration::from_secs(60),
         },
-        handshake_timeout: Duration::from_secs(2),
+        handshake_timeout: Duration::from_secs(60),
         write_timeout: Duration::from_secs(60),
         max_connections: 10_000,
         max_connections_per_client: 0,
