@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use libcalico_testing::{Need, can_run};
+use libcalico_testing::{Need, can_run, within};
 use serde_json::{Value, json};
 use support::kube::{cni_path, have_plugin};
 use support::{Answer, Machine, NetNs, environment, run};
@@ -62,8 +62,10 @@ fn daemons(m: &Machine, socket: &Path) -> Daemons {
     });
     let all = Daemons(all);
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !socket.exists() {
-        assert!(Instant::now() < deadline, "the plugin's daemon did not start");
+    let served = || m.ns.enter(|| std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default());
+    // Port 67.
+    while !socket.exists() || !served().contains(":0043 ") {
+        assert!(Instant::now() < deadline, "dnsmasq or the plugin's daemon did not start");
         std::thread::sleep(Duration::from_millis(20));
     }
     all
@@ -102,7 +104,7 @@ fn a_lease_is_taken_for_the_pod_and_given_back() {
     let address = result.address();
     assert!(address.starts_with("10.79.0.") && address.ends_with("/32"), "{address}");
     let bare = address.trim_end_matches("/32");
-    assert!(leases().contains(bare), "{}", leases());
+    within(Duration::from_secs(60), "the server wrote it down", || leases().contains(bare));
     assert!(pod.exec("ip -4 address show eth0").contains(&address));
     assert!(m.ns.exec("ip route").contains(&format!("{bare} dev calic1")));
     let dump = m.dump();

@@ -55,15 +55,19 @@ fn an_init_container_ends_and_the_node_goes_on_where_it_stopped() {
     runtime.block_on(async {
         let kept = cni_plugin::install::keep(&settings);
         let copy = host.net("calico-tls/etcd-ca");
-        let copied = async {
-            while fs::read_to_string(&copy).is_ok_and(|text| text != "two") {
+        let done = || {
+            let copied = fs::read_to_string(&copy).is_ok_and(|text| text == "two");
+            copied && !host.configurations().is_empty()
+        };
+        let all = async {
+            while !done() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let either = async {
             tokio::select! {
                 _ = kept => {}
-                () = copied => {}
+                () = all => {}
             }
         };
         let _ = tokio::time::timeout(SOON, either).await;

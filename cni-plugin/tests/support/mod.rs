@@ -46,6 +46,8 @@ impl NetNs {
     pub fn new() -> Self {
         let n = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("cnit{}-{n}", std::process::id());
+        // What a killed process of the same number left.
+        let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
         run("ip", &["netns", "add", &name]);
         run("ip", &["-n", &name, "link", "set", "lo", "up"]);
         Self { name }
@@ -156,7 +158,7 @@ impl Machine {
                 .unwrap()
         });
         self.etcd = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !self.ns.enter(|| std::net::TcpStream::connect("127.0.0.1:2379").is_ok()) {
             assert!(Instant::now() < deadline, "etcd did not start");
             std::thread::sleep(Duration::from_millis(30));
