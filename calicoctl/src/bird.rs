@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longest wait for the daemon's next line.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest reply that is read, in bytes.
 const MAX_REPLY: u64 = 16 << 20;
 

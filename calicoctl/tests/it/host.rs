@@ -1,19 +1,17 @@
 //! `node run` with a container runtime that writes down what it is told, completions in their shells, the plugin of
 //! kubectl, and a cluster's archive from a real API server.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use libcalico_testing::{Need, can_run, kubernetes_binary};
+use libcalico_testing::{Need, can_run, kubernetes_binary, within};
 use serde_json::json;
 
 use crate::common::{Cluster as _, Kubernetes, communicate, run};
 
 fn program(dir: &Path, name: &str, script: &str) {
-    let path = dir.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let _ = libcalico_testing::script(dir, name, script);
 }
 
 /// The command with nothing but `dir` and the system's own tools on the path, as in a container: it leaves the
@@ -80,7 +78,7 @@ fn without_a_runtime_the_program_is_started_or_the_next_step_told() {
     // Beside the command under test stands calico-node where it was built too; a copy has nothing beside it.
     let alone = tempfile::tempdir().unwrap();
     let copy = alone.path().join("calicoctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_calicoctl"), &copy).unwrap();
+    libcalico_testing::copy_program(env!("CARGO_BIN_EXE_calicoctl").as_ref(), &copy);
     let start = |flags: &[&str]| {
         let mut command = Command::new(&copy);
         command.args([&["node", "run"], flags].concat()).env_clear().env("PATH", dir.path());
@@ -97,12 +95,17 @@ fn without_a_runtime_the_program_is_started_or_the_next_step_told() {
     );
     let out = start(&["--dryrun", "--name=n1"]);
     assert!(out.code == 0 && out.stdout.contains("docker run --net=host --privileged"), "{}", out.stdout);
-    program(dir.path(), "calico-node", "echo \"node $NODENAME at $ETCD_ENDPOINTS\"; exec /bin/sleep 6");
+    // The first goes on for longer than anybody looks at it, the second is waited for.
+    let body = "echo \"node $NODENAME at $ETCD_ENDPOINTS\"; [ $NODENAME = n2 ] || exec /bin/sleep 60";
+    program(dir.path(), "calico-node", body);
     let log_dir = format!("--log-dir={}", logs.path().display());
     let out = start(&["--name=n1", &log_dir]);
     assert!(out.code == 0 && out.stdout.contains("started successfully"), "{}{}", out.stdout, out.stderr);
-    let log = std::fs::read_to_string(logs.path().join("calico-node.log")).unwrap();
-    assert_eq!(log, "node n1 at http://10.0.0.5:2379\n");
+    let log = || std::fs::read_to_string(logs.path().join("calico-node.log")).unwrap();
+    let line = "node n1 at http://10.0.0.5:2379\n";
+    within(Duration::from_secs(60), "its words are in the log", || log() == line);
+    let process = out.stdout.rsplit("(process ").next().and_then(|p| p.split(')').next()).unwrap();
+    assert!(Command::new("kill").args(["-KILL", process]).status().unwrap().success());
     let out = start(&["--name=n2", "--init-system"]);
     assert!(out.stdout.starts_with("node n2 at "), "in the foreground: {}", out.stdout);
     program(dir.path(), "calico-node", "echo broken; exit 3");
