@@ -94,7 +94,12 @@ fn pool_message(pool: &backend::IpPool) -> IpPool {
         masquerade: pool.masquerade,
         ipip_mode: mode(&pool.ipip_mode),
         vxlan_mode: mode(&pool.vxlan_mode),
+        load_balancer_only: load_balancer_only(pool),
     }
+}
+
+fn load_balancer_only(pool: &backend::IpPool) -> bool {
+    pool.allowed_uses == ["LoadBalancer"]
 }
 
 impl Routes {
@@ -166,6 +171,7 @@ impl Routes {
             self.stale_pools.insert(pool.cidr.trunc());
             let (ipip, vxlan) = (mode(&pool.ipip_mode), mode(&pool.vxlan_mode));
             let kind = match (vxlan, ipip) {
+                _ if load_balancer_only(pool) => PoolType::None,
                 (EncapMode::Never, EncapMode::Never) => PoolType::NoEncap,
                 (EncapMode::Never, _) => PoolType::Ipip,
                 _ => PoolType::Vxlan,

@@ -71,49 +71,79 @@ impl Interfaces {
         self.by_name(name).filter(|i| i.up)
     }
 
-    /// Takes a notification; returns the interface's name where something changed.
-    pub fn on_event(&mut self, event: &Event) -> Option<Arc<str>> {
+    /// Takes a notification; returns the names of what changed: of an interface with a new name the old one too.
+    pub fn on_event(&mut self, event: &Event) -> Vec<Arc<str>> {
         let changed = self.take(event);
-        self.version += u64::from(changed.is_some());
+        self.version += u64::from(!changed.is_empty());
         changed
     }
 
-    fn take(&mut self, event: &Event) -> Option<Arc<str>> {
+    fn take(&mut self, event: &Event) -> Vec<Arc<str>> {
         match event {
             Event::Link(l) => self.link(l),
             Event::LinkGone(l) => {
-                let gone = self.by_index.remove(&l.index)?;
-                if self.names.get(&gone.name) == Some(&l.index) {
-                    self.names.remove(&gone.name);
-                }
-                Some(gone.name)
+                let Some(gone) = self.by_index.remove(&l.index) else { return Vec::new() };
+                self.forget_name(&gone.name, l.index);
+                vec![gone.name]
             }
             Event::Addr { index, addr, present } => {
-                let i = self.by_index.get_mut(index)?;
+                let Some(i) = self.by_index.get_mut(index) else { return Vec::new() };
                 let changed = if *present { i.addresses.insert(*addr) } else { i.addresses.remove(addr) };
-                changed.then(|| i.name.clone())
+                if changed { vec![i.name.clone()] } else { Vec::new() }
             }
-            Event::Route(..) => None,
+            Event::Route(..) => Vec::new(),
         }
     }
 
-    fn link(&mut self, l: &Link) -> Option<Arc<str>> {
+    /// The interface has the name no longer. Another one may have it by now.
+    fn forget_name(&mut self, name: &Arc<str>, index: u32) {
+        if self.names.get(name) == Some(&index) {
+            self.names.remove(name);
+        }
+    }
+
+    fn link(&mut self, l: &Link) -> Vec<Arc<str>> {
         if let Some(i) = self.by_index.get_mut(&l.index) {
             if *i.name == *l.name && i.up == l.up {
-                return None;
-            }
-            if *i.name != *l.name {
-                self.names.remove(&i.name);
-                i.name = l.name.as_str().into();
+                return Vec::new();
             }
             i.up = l.up;
-            self.names.insert(i.name.clone(), l.index);
-            return Some(i.name.clone());
+            let (old, new): (_, Arc<str>) = (i.name.clone(), l.name.as_str().into());
+            i.name = new.clone();
+            let mut changed = vec![new.clone()];
+            if old != new {
+                self.forget_name(&old, l.index);
+                changed.push(old);
+            }
+            self.names.insert(new, l.index);
+            return changed;
         }
         let name: Arc<str> = l.name.as_str().into();
         self.names.insert(name.clone(), l.index);
         let new = Interface { index: l.index, name: name.clone(), up: l.up, addresses: BTreeSet::new() };
         self.by_index.insert(l.index, new);
-        Some(name)
+        vec![name]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Event {
+        Event::Link(Link { index, name: name.to_owned(), up: true })
+    }
+
+    #[test]
+    fn a_name_that_another_interface_took_over_stays_its_own() {
+        let mut all = Interfaces::default();
+        all.on_event(&link(1, "cali1"));
+        // The second one took the name; that the first one has another now is told later.
+        all.on_event(&link(2, "cali1"));
+        let changed = all.on_event(&link(1, "old"));
+        assert_eq!(changed.iter().map(|n| &**n).collect::<Vec<_>>(), ["old", "cali1"]);
+        assert_eq!(all.by_name("cali1").map(|i| i.index), Some(2));
+        assert_eq!(all.by_name("old").map(|i| i.index), Some(1));
+        assert!(all.on_event(&link(1, "old")).is_empty());
     }
 }

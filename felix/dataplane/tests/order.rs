@@ -10,8 +10,8 @@ use felix_dataplane::managers::{Managers, Outputs};
 use felix_dataplane::render::text;
 use felix_dataplane::rule::Family;
 use felix_message::{
-    Action, ActivePolicy, ActiveProfile, EncapMode, HostEndpoint, IpPool, IpSetKind, IpSetMember,
-    IpSetUpdate, Message, Rule, TierInfo, WorkloadEndpoint,
+    Action, ActivePolicy, ActiveProfile, HostEndpoint, IpPool, IpSetKind, IpSetMember, IpSetUpdate, Message,
+    Rule, TierInfo, WorkloadEndpoint,
 };
 use libcalico_model::PolicyKind;
 use libcalico_model::key::{PolicyKey, WorkloadEndpointKey};
@@ -108,8 +108,7 @@ fn message(object: &Object, version: Option<bool>) -> Message {
         }
         (Object::Pool(n), None) => Message::PoolRemove(pool(*n)),
         (Object::Pool(n), Some(_)) => {
-            let never = EncapMode::Never;
-            Message::PoolUpdate(pool(*n), IpPool { masquerade: second, ipip_mode: never, vxlan_mode: never })
+            Message::PoolUpdate(pool(*n), IpPool { masquerade: second, ..IpPool::default() })
         }
     }
 }

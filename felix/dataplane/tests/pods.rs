@@ -279,11 +279,19 @@ fn pools_with_nat_outgoing_are_masqueraded_outside_pools(backend: Backend) {
     // Outside knows no way back to the pool: without masquerading no answer.
     let to = "192.0.2.2".parse().unwrap();
     assert!(!ping(&w.a.ns, to));
-    let never = felix_message::EncapMode::Never;
-    let pool = IpPool { masquerade: true, ipip_mode: never, vxlan_mode: never };
+    let pool = IpPool { masquerade: true, ..IpPool::default() };
     w.felix.apply(vec![Message::PoolUpdate("10.65.0.0/16".parse().unwrap(), pool)]);
     eventually("the host's address is used outside", || ping(&w.a.ns, to));
     eventually("pods are reached by their own", || ping(&w.a.ns, w.b.v4));
+    // A pool that pods have addresses of is not left, one for addresses of Services alone is.
+    let outside = |load_balancer_only| {
+        let pool = IpPool { load_balancer_only, ..IpPool::default() };
+        Message::PoolUpdate("192.0.2.0/24".parse().unwrap(), pool)
+    };
+    w.felix.apply(vec![outside(false)]);
+    eventually("no address of the host within pools", || !ping(&w.a.ns, to));
+    w.felix.apply(vec![outside(true)]);
+    eventually("the host's address again", || ping(&w.a.ns, to));
 }
 
 fn an_interface_may_come_after_its_endpoint(backend: Backend) {

@@ -115,7 +115,7 @@ fn messages() -> Vec<Message> {
     let mut dhcp = with(Action::Allow, "UDP");
     dhcp.dst.ports = ports(&[(68, 68)]);
     let allow = || vec![rule(Action::Allow)];
-    let pool = |masquerade, ipip_mode| IpPool { masquerade, ipip_mode, vxlan_mode: EncapMode::Never };
+    let pool = |masquerade, ipip_mode| IpPool { masquerade, ipip_mode, ..IpPool::default() };
     let host = HostEndpoint {
         interface_name: "eth0".to_owned(),
         profiles: vec!["prof-1".to_owned()],

@@ -281,11 +281,13 @@ pub struct HostMetadata {
 }
 
 /// A pool, as far as the dataplane needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpPool {
     pub masquerade: bool,
     pub ipip_mode: EncapMode,
     pub vxlan_mode: EncapMode,
+    /// For addresses of Services alone: no workload and no tunnel has one of it.
+    pub load_balancer_only: bool,
 }
 
 /// When a pool's traffic is encapsulated.

@@ -91,6 +91,18 @@ pub enum AllowedUse {
     LoadBalancer,
 }
 
+impl AllowedUse {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Workload => "Workload",
+            Self::Tunnel => "Tunnel",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
 /// Block size of a pool that names none.
 #[must_use]
 pub fn default_block_size(family: Family) -> u8 {

@@ -234,6 +234,9 @@ pub struct IpPool {
     pub disable_bgp_export: bool,
     #[serde(default)]
     pub assignment_mode: String,
+    /// `Workload`, `Tunnel`, `LoadBalancer`. Empty: the first two.
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub allowed_uses: Vec<String>,
 }
 
 /// A set of networks with labels. Namespaced sets carry `projectcalico.org/namespace`.

@@ -334,20 +334,25 @@ fn node() -> impl Strategy<Value = (Key, Value)> {
 fn pool() -> impl Strategy<Value = (Key, Value)> {
     let mode = || select(vec!["", "always", "cross-subnet", "odd"]);
     let cidr = select(vec!["10.0.0.0/28", "10.0.0.0/29", "10.0.0.0/16"]);
-    (cidr.clone(), cidr, mode(), mode(), any::<bool>()).prop_map(|(key, cidr, ipip, vxlan, masquerade)| {
-        let pool = libcalico_model::backend::IpPool {
-            cidr: cidr.parse().unwrap(),
-            ipip_interface: String::new(),
-            ipip_mode: ipip.to_owned(),
-            vxlan_mode: vxlan.to_owned(),
-            masquerade,
-            ipam: true,
-            disabled: false,
-            disable_bgp_export: false,
-            assignment_mode: String::new(),
-        };
-        (Key::IpPool(key.parse().unwrap()), Value::IpPool(pool))
-    })
+    let uses =
+        select(vec![&[][..], &["Workload", "Tunnel"], &["LoadBalancer"], &["LoadBalancer", "Workload"]]);
+    (cidr.clone(), cidr, mode(), mode(), any::<bool>(), uses).prop_map(
+        |(key, cidr, ipip, vxlan, masquerade, uses)| {
+            let pool = libcalico_model::backend::IpPool {
+                cidr: cidr.parse().unwrap(),
+                ipip_interface: String::new(),
+                ipip_mode: ipip.to_owned(),
+                vxlan_mode: vxlan.to_owned(),
+                masquerade,
+                ipam: true,
+                disabled: false,
+                disable_bgp_export: false,
+                assignment_mode: String::new(),
+                allowed_uses: uses.iter().map(|u| (*u).to_owned()).collect(),
+            };
+            (Key::IpPool(key.parse().unwrap()), Value::IpPool(std::sync::Arc::new(pool)))
+        },
+    )
 }
 
 fn block() -> impl Strategy<Value = (Key, Value)> {

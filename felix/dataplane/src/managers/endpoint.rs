@@ -91,6 +91,17 @@ impl EndpointManager {
         match message {
             Message::PolicyUpdate(key, p) if !key.kind.staged() => self.groups.set_policy(key, Some(p)),
             Message::PolicyRemove(key) if !key.kind.staged() => self.groups.set_policy(key, None),
+            Message::WorkloadEndpointUpdate(key, e)
+                if !self.config.is_workload_interface(&e.interface_name) =>
+            {
+                let (interface, workload) = (&e.interface_name, &key.workload);
+                tracing::warn!(
+                    workload,
+                    interface,
+                    "the endpoint has no traffic: InterfacePrefix does not begin this name"
+                );
+                self.forget(key);
+            }
             Message::WorkloadEndpointUpdate(key, e) => {
                 if let Some(old) = self.endpoints.get_mut(key).filter(|old| differ_in_policies_alone(old, e))
                 {

@@ -44,7 +44,8 @@ impl Manager for MasqueradeManager {
             let masquerade = || own().filter(|(_, p)| p.masquerade).map(|(n, _)| IpSetMember::Net(*n));
             let chain = base::nat_outgoing(*family, &self.config, masquerade().next().is_some());
             let tables = out.tables.family(*family);
-            tables.set_set(&ALL_POOLS, IpSetKind::Net, own().map(|(n, _)| IpSetMember::Net(*n)));
+            let inside = own().filter(|(_, p)| !p.load_balancer_only).map(|(n, _)| IpSetMember::Net(*n));
+            tables.set_set(&ALL_POOLS, IpSetKind::Net, inside);
             tables.set_set(&MASQUERADE_POOLS, IpSetKind::Net, masquerade());
             tables.set_chain(ChainId::new(Table::Nat, "cali-nat-outgoing"), Arc::new(chain));
         }

@@ -307,14 +307,15 @@ fn host_chain(
         out.push(Rule::always(Action::Jump(failsafe.into())));
     }
     out.push(clear_verdict(config));
-    let any = tiers(&own_steps(policies, direction), config, purpose, &mut out);
+    tiers(&own_steps(policies, direction), config, purpose, &mut out);
     match purpose {
         Purpose::Normal => {
             profiles(profile_names, direction, config, &mut out);
             out.push(Rule::always(deny(config)));
         }
-        Purpose::Forward if !any => {
-            // Forwarded traffic is filtered only by policy that asks for it.
+        Purpose::Forward if policies.is_empty() => {
+            // Forwarded traffic is filtered only by policy that asks for it. Where some asks for the other direction, the
+            // packet is left to the host's own rules in this one.
             out.push(Rule::always(Action::Mark { clear: 0, set: config.marks.accept }));
         }
         Purpose::Forward | Purpose::Untracked | Purpose::PreDnat => {}
@@ -351,8 +352,8 @@ fn unless_passed(tier: &TierSteps, config: &Config) -> Option<Rule> {
         .then(|| Rule::when(vec![Match::mark_clear(config.marks.pass)], deny(config)))
 }
 
-/// True where a policy that is enforced applies.
-fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) -> bool {
+/// What tiers do, in order.
+fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<Rule>) {
     let pass = config.marks.pass;
     for tier in tiers {
         out.push(Rule::always(Action::Mark { clear: pass, set: 0 }));
@@ -362,7 +363,6 @@ fn tiers(tiers: &[TierSteps], config: &Config, purpose: Purpose, out: &mut Vec<R
             out.extend(unless_passed(tier, config));
         }
     }
-    deciding(tiers).next().is_some()
 }
 
 /// Chains that are gone through until one of them accepts or passes.

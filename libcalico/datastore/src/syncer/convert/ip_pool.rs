@@ -1,5 +1,7 @@
 //! `IPPool` → the pool by its CIDR.
 
+use std::sync::Arc;
+
 use libcalico_api::ip_pool::{EncapMode, IPPool};
 use libcalico_model::{Key, Value, backend};
 
@@ -26,8 +28,9 @@ pub fn convert(pool: &IPPool) -> Result<Outputs, String> {
                 libcalico_api::ip_pool::AssignmentMode::Manual => "Manual",
             })
             .to_owned(),
+        allowed_uses: spec.allowed_uses.iter().map(|u| u.name().to_owned()).collect(),
     };
-    Ok(vec![(Key::IpPool(cidr), Value::IpPool(value))])
+    Ok(vec![(Key::IpPool(cidr), Value::IpPool(Arc::new(value)))])
 }
 
 fn mode(mode: Option<EncapMode>) -> String {
@@ -55,5 +58,9 @@ mod tests {
             r#"{"cidr":"10.65.0.0/16","ipip":"tunl0","ipip_mode":"cross-subnet","vxlan_mode":"","masquerade":true,"ipam":true,"disabled":false,"disableBGPExport":false,"assignment_mode":"Automatic"}"#
         );
         assert!(convert(&IPPool::default()).is_err());
+
+        let json = br#"{"spec":{"cidr":"10.66.0.0/16","allowedUses":["LoadBalancer"]}}"#;
+        let out = convert(&serde_json::from_slice(json).unwrap()).unwrap();
+        assert!(String::from_utf8(out[0].1.to_bytes()).unwrap().contains(r#""allowed_uses":["LoadBalancer"]"#));
     }
 }
