@@ -10,6 +10,7 @@ use libcalico_api::ObjectMeta;
 use libcalico_api::workload_endpoint::WorkloadEndpoint;
 use libcalico_datastore::KubernetesDatastore;
 use libcalico_model::kubernetes::pod;
+use libcalico_net::interface_name::DEFAULT_PREFIX;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ impl PodFacts {
             CniError::new(Code::InvalidConfig, format!("the pod cannot be read: {e}"))
                 .with_details("a mistake in one of its annotations is the usual cause")
         };
-        let endpoint = pod::endpoint(json.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        let endpoint = pod::endpoint(json.as_bytes(), DEFAULT_PREFIX).map_err(|e| wrong(e.to_string()))?;
         let head: Head = serde_json::from_str(json).map_err(|e| wrong(e.to_string()))?;
         let instance = machine::instance_of(&head.metadata);
         Ok(endpoint.map(|endpoint| Self { endpoint, annotations: head.metadata.annotations, instance }))

@@ -72,6 +72,7 @@ fn datastore_lookup(resolved: &Resolved) -> impl Fn(&str) -> Option<String> {
         ("ETCD_CA_CERT_FILE", "EtcdCaFile"),
         ("ETCD_CERT_FILE", "EtcdCertFile"),
         ("ETCD_KEY_FILE", "EtcdKeyFile"),
+        ("FELIX_INTERFACEPREFIX", "InterfacePrefix"),
     ]
     .into_iter()
     .filter_map(|(variable, parameter)| {

@@ -140,6 +140,9 @@ struct ConfigFileSpec {
     k8s_current_context: Option<String>,
     #[serde(rename = "usePodCIDR")]
     use_pod_cidr: Option<bool>,
+    /// Of the environment alone.
+    #[serde(skip)]
+    interface_prefix: Option<String>,
     #[serde(rename = "k8sClientQPS")]
     k8s_client_qps: Option<f64>,
     #[serde(rename = "k8sClientBurst")]
@@ -193,6 +196,7 @@ impl ClientConfig {
             k8s_insecure_skip_tls_verify: parse(&var, "K8S_INSECURE_SKIP_TLS_VERIFY", truth)?,
             k8s_current_context: var("K8S_CURRENT_CONTEXT"),
             use_pod_cidr: parse(&var, "USE_POD_CIDR", truth)?,
+            interface_prefix: lookup("FELIX_INTERFACEPREFIX"),
             k8s_client_qps: parse(&var, "K8S_CLIENT_QPS", |t| t.parse().ok())?,
             k8s_client_burst: parse(&var, "K8S_CLIENT_BURST", |t| t.parse().ok())?,
         })
@@ -260,6 +264,7 @@ fn build(spec: ConfigFileSpec) -> Result<ClientConfig> {
         insecure_skip_tls_verify: spec.k8s_insecure_skip_tls_verify.unwrap_or_default(),
         context: text(spec.k8s_current_context),
         use_pod_cidr: spec.use_pod_cidr.unwrap_or_default(),
+        interface_prefix: text(spec.interface_prefix),
         qps: spec.k8s_client_qps.filter(|n| *n > 0.0).map(whole),
         burst: spec.k8s_client_burst.filter(|n| *n > 0),
     };

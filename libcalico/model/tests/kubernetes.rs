@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn read_all(json: &[u8]) {
-    let _ = pod::endpoint(json);
+    let _ = pod::endpoint(json, "cali");
     let _ = pod::key_parts(json);
     let _ = profile::from_namespace(json);
     let _ = profile::from_service_account(json);
@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn an_endpoints_name_gives_back_its_pod(node in "[a-z][a-z0-9-]{0,10}[a-z0-9]", pod_name in "[a-z][a-z0-9-]{0,10}[a-z0-9]") {
         let json = json!({ "metadata": { "name": pod_name, "namespace": "n" }, "spec": { "nodeName": node } });
-        let endpoint = pod::endpoint(json.to_string().as_bytes()).unwrap().unwrap();
+        let endpoint = pod::endpoint(json.to_string().as_bytes(), "cali").unwrap().unwrap();
         prop_assert_eq!(pod::pod_of(&endpoint.metadata.name), Some(pod_name));
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures::io::Lines;
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use http::{Method, Request};
+use libcalico_net::interface_name::DEFAULT_PREFIX;
 use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
@@ -76,6 +77,11 @@ impl Client {
             warm: AtomicBool::new(false),
             first: Mutex::new(()),
         }
+    }
+
+    /// Before the names of pods' interfaces.
+    pub fn interface_prefix(&self) -> &str {
+        self.config.interface_prefix.as_deref().unwrap_or(DEFAULT_PREFIX)
     }
 
     async fn session(&self) -> Result<Arc<Session>> {

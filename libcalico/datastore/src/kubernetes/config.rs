@@ -36,6 +36,9 @@ pub struct KubernetesConfig {
     pub context: Option<String>,
     /// Blocks are the nodes' pod networks (`spec.podCIDRs`), not IPAM's.
     pub use_pod_cidr: bool,
+    /// Before the names of pods' interfaces on their nodes: `FELIX_INTERFACEPREFIX`, of which the first entry counts.
+    /// None: `cali`.
+    pub interface_prefix: Option<String>,
     /// Most requests a second. None: no limit.
     pub qps: Option<u32>,
     /// Requests at once after a rest, where `qps` is set. None: upstream's 100.

@@ -172,8 +172,13 @@ impl KubernetesDatastore {
     }
 
     /// What an object stands for, where it is what the key asks for.
-    fn value(key: &Key, place: &Place, json: &str) -> Result<KeyValue> {
-        match place::read(place.collection.form, &head(key, json)?, json.as_bytes()) {
+    fn value(&self, key: &Key, place: &Place, json: &str) -> Result<KeyValue> {
+        match place::read(
+            place.collection.form,
+            &head(key, json)?,
+            json.as_bytes(),
+            self.client.interface_prefix(),
+        ) {
             Meaning::Value(kv) if kv.key == *key => Ok(kv),
             Meaning::Malformed(_, e) => Err(e.into()),
             // A pod on another node than the endpoint's name says, or a record marked as deleted.
@@ -210,7 +215,12 @@ impl KubernetesDatastore {
             })?;
             for raw in page.items.unwrap_or_default() {
                 let Ok(head) = serde_json::from_str::<Head>(raw.get()) else { continue };
-                match place::read(collection.form, &head.metadata, raw.get().as_bytes()) {
+                match place::read(
+                    collection.form,
+                    &head.metadata,
+                    raw.get().as_bytes(),
+                    self.client.interface_prefix(),
+                ) {
                     Meaning::Value(kv) if scope.contains(&kv.key) => items.push(kv),
                     Meaning::Malformed(key, e) => {
                         self.malformed.note(&key.path(), &head.metadata.resource_version, &e);
@@ -289,12 +299,12 @@ impl KubernetesDatastore {
         }
         let path = format!("{}/status", place.path());
         let stored = self.client.patch(&path, &patch).await.map_err(|e| e.on(key))?;
-        Self::value(key, place, &stored)
+        self.value(key, place, &stored)
     }
 
     /// The stored value after a write; writes the status too where the kind has one of its own.
     async fn finish(&self, key: &Key, place: &Place, value: &Value, stored: String) -> Result<KeyValue> {
-        let kv = Self::value(key, place, &stored)?;
+        let kv = self.value(key, place, &stored)?;
         let Key::Resource(r) = key else { return Ok(kv) };
         if !WITH_STATUS.contains(&r.kind) {
             return Ok(kv);
@@ -309,7 +319,7 @@ impl KubernetesDatastore {
         }
         current["status"] = wanted.clone();
         match self.client.put(&format!("{}/status", place.path()), &current).await {
-            Ok(stored) => Self::value(key, place, &stored),
+            Ok(stored) => self.value(key, place, &stored),
             // The resource's definition has no status of its own: what was written above is all there is.
             Err(ApiError::NotFound(_)) => Ok(kv),
             Err(e) => Err(e.on(key)),
@@ -333,7 +343,10 @@ impl KubernetesDatastore {
             Err(DatastoreError::NotFound(_)) => return Ok(true),
             Err(e) => return Err(e),
         };
-        if !matches!(place::read(place.collection.form, &meta, json.as_bytes()), Meaning::Absent(_)) {
+        if !matches!(
+            place::read(place.collection.form, &meta, json.as_bytes(), self.client.interface_prefix()),
+            Meaning::Absent(_)
+        ) {
             return Ok(false);
         }
         match self.client.delete(&place.path(), &preconditions(&meta)).await {
@@ -345,7 +358,7 @@ impl KubernetesDatastore {
     async fn delete_once(&self, key: &Key, place: &Place, want: Option<&Revision>) -> Result<KeyValue> {
         let (meta, json) = self.object(key, place).await?;
         let form = place.collection.form;
-        let previous = match place::read(form, &meta, json.as_bytes()) {
+        let previous = match place::read(form, &meta, json.as_bytes(), self.client.interface_prefix()) {
             Meaning::Value(kv) if kv.key == *key => kv,
             // A broken object can be removed like any other.
             Meaning::Malformed(..) => {
@@ -377,7 +390,7 @@ impl Datastore for KubernetesDatastore {
     async fn get(&self, key: &Key) -> Result<KeyValue> {
         let place = place::place(key)?;
         let (_, json) = self.object(key, &place).await?;
-        Self::value(key, &place, &json)
+        self.value(key, &place, &json)
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing> {

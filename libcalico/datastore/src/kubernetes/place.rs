@@ -237,8 +237,8 @@ pub enum Meaning {
     Nothing,
 }
 
-/// Reads an object. The head is what [`Head`] says of the same JSON.
-pub fn read(form: Form, head: &HeadMeta, json: &[u8]) -> Meaning {
+/// Reads an object. The head is what [`Head`] says of the same JSON; `prefix` is before the names of pods' interfaces.
+pub fn read(form: Form, head: &HeadMeta, json: &[u8], prefix: &str) -> Meaning {
     let revision = Revision(head.resource_version.clone());
     let (key, value): (Key, Result<Option<Value>, ValueError>) = match form {
         Form::Crd(kind) => {
@@ -292,7 +292,7 @@ pub fn read(form: Form, head: &HeadMeta, json: &[u8]) -> Meaning {
             let value = node::from_kubernetes(json).map(|n| Some(Resource::from(n).into()));
             (Key::resource(Kind::Node, "", &head.name), value)
         }
-        Form::Pod => return read_pod(json, revision),
+        Form::Pod => return read_pod(json, revision, prefix),
         Form::IpamConfig => (Key::IpamConfig, ipam::config(json).map(|c| Some(Value::IpamConfig(c)))),
         Form::Block | Form::Affinity | Form::Handle => return read_record(form, json, revision),
     };
@@ -303,8 +303,8 @@ pub fn read(form: Form, head: &HeadMeta, json: &[u8]) -> Meaning {
     }
 }
 
-fn read_pod(json: &[u8], revision: Revision) -> Meaning {
-    match pod::endpoint(json) {
+fn read_pod(json: &[u8], revision: Revision, prefix: &str) -> Meaning {
+    match pod::endpoint(json, prefix) {
         Ok(None) => Meaning::Nothing,
         Ok(Some(w)) => {
             let key = Key::resource(Kind::WorkloadEndpoint, &w.metadata.namespace, &w.metadata.name);

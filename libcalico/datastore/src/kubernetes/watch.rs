@@ -279,25 +279,27 @@ impl Stream {
 
     fn set(&self, head: &HeadMeta, json: &str) -> Option<WatchEvent> {
         let revision = Revision(head.resource_version.clone());
-        let event = match place::read(self.collection.form, head, json.as_bytes()) {
-            Meaning::Value(kv) => WatchEvent::Set(kv.key.clone(), Ok(kv)),
-            Meaning::Malformed(key, e) => {
-                self.malformed.note(&key.path(), &revision.0, &e);
-                WatchEvent::Set(key, Err(e.into()))
-            }
-            Meaning::Absent(key) => WatchEvent::Deleted(key, revision),
-            Meaning::Nothing => return None,
-        };
+        let event =
+            match place::read(self.collection.form, head, json.as_bytes(), self.client.interface_prefix()) {
+                Meaning::Value(kv) => WatchEvent::Set(kv.key.clone(), Ok(kv)),
+                Meaning::Malformed(key, e) => {
+                    self.malformed.note(&key.path(), &revision.0, &e);
+                    WatchEvent::Set(key, Err(e.into()))
+                }
+                Meaning::Absent(key) => WatchEvent::Deleted(key, revision),
+                Meaning::Nothing => return None,
+            };
         Some(event).filter(|e| self.concerns(e))
     }
 
     fn deleted(&self, head: &HeadMeta, json: &str) -> Option<WatchEvent> {
         let revision = Revision(head.resource_version.clone());
-        let key = match place::read(self.collection.form, head, json.as_bytes()) {
-            Meaning::Value(kv) => kv.key,
-            Meaning::Malformed(key, _) | Meaning::Absent(key) => key,
-            Meaning::Nothing => return None,
-        };
+        let key =
+            match place::read(self.collection.form, head, json.as_bytes(), self.client.interface_prefix()) {
+                Meaning::Value(kv) => kv.key,
+                Meaning::Malformed(key, _) | Meaning::Absent(key) => key,
+                Meaning::Nothing => return None,
+            };
         Some(WatchEvent::Deleted(key, revision)).filter(|e| self.concerns(e))
     }
 

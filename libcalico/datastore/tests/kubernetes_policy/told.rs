@@ -36,7 +36,7 @@ impl Told {
             told.take(&any(), p.into());
         }
         for (i, p) in w.pods.iter().enumerate() {
-            told.take(&any(), pod::endpoint(objects::pod(i, p).as_bytes()).unwrap().unwrap().into());
+            told.take(&any(), pod::endpoint(objects::pod(i, p).as_bytes(), "cali").unwrap().unwrap().into());
         }
         for (i, p) in w.policies.iter().enumerate() {
             let converted = network_policy::convert(objects::policy(i, p).as_bytes()).unwrap();

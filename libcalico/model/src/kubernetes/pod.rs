@@ -39,8 +39,6 @@ const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 const INTERFACE: &str = "eth0";
 /// The orchestrator of a pod.
 const ORCHESTRATOR: &str = "k8s";
-/// Before the name of every interface on the host.
-const INTERFACE_PREFIX: &str = "cali";
 /// Longest value of a label.
 const MAX_LABEL_VALUE: usize = 63;
 
@@ -100,8 +98,8 @@ struct PodIp {
     ip: String,
 }
 
-/// A pod's endpoint; none where it has none.
-pub fn endpoint(json: &[u8]) -> Result<Option<WorkloadEndpoint>, ValueError> {
+/// A pod's endpoint; none where it has none. The name of its interface begins with the prefix's first entry.
+pub fn endpoint(json: &[u8], interface_prefix: &str) -> Result<Option<WorkloadEndpoint>, ValueError> {
     let pod: Pod = read("Pod", json)?;
     let meta = &pod.metadata;
     let what = format!("Pod {}/{}", meta.namespace, meta.name);
@@ -128,7 +126,7 @@ pub fn endpoint(json: &[u8]) -> Result<Option<WorkloadEndpoint>, ValueError> {
         ip_nats: floating(pod.annotation(FLOATING_IPS), &nets).map_err(bad)?,
         ip_networks: nets.iter().map(IpNet::to_string).collect(),
         profiles,
-        interface_name: veth_name_for_workload(INTERFACE_PREFIX, &meta.namespace, &meta.name),
+        interface_name: veth_name_for_workload(interface_prefix, &meta.namespace, &meta.name),
         ports: pod.ports(),
         allow_spoofed_source_prefixes: list(pod.annotation(SPOOFED_PREFIXES)).map_err(bad)?,
         qos_controls: qos::controls(&meta.annotations).0,
@@ -282,7 +280,7 @@ mod tests {
     use super::*;
 
     fn convert(json: &str) -> Option<WorkloadEndpoint> {
-        endpoint(json.as_bytes()).unwrap()
+        endpoint(json.as_bytes(), "cali").unwrap()
     }
 
     const WEB: &str = r#"{"metadata":{"name":"web-1","namespace":"shop","generateName":"web-","resourceVersion":"9","uid":"u",
@@ -337,6 +335,12 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_of_another_plugin_have_its_prefix() {
+        let named = endpoint(WEB.as_bytes(), "eni,cali").unwrap().unwrap();
+        assert_eq!(named.spec.interface_name, veth_name_for_workload("eni", "shop", "web-1"));
+    }
+
+    #[test]
     fn pods_of_the_host_network_or_without_a_node_have_no_endpoint() {
         let host = r#"{"metadata":{"name":"p","namespace":"n"},"spec":{"nodeName":"h","hostNetwork":true}}"#;
         assert_eq!(convert(host), None);
@@ -346,7 +350,7 @@ mod tests {
     #[test]
     fn a_bad_address_is_told_with_the_pod() {
         let bad = WEB.replace("fd00::2/128", "10.0.0.0/24");
-        let text = endpoint(bad.as_bytes()).unwrap_err().to_string();
+        let text = endpoint(bad.as_bytes(), "cali").unwrap_err().to_string();
         assert!(text.contains("shop/web-1") && text.contains("10.0.0.0/24"), "{text}");
         assert_eq!(
             key_parts(bad.as_bytes()),

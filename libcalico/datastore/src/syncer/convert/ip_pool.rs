@@ -61,6 +61,8 @@ mod tests {
 
         let json = br#"{"spec":{"cidr":"10.66.0.0/16","allowedUses":["LoadBalancer"]}}"#;
         let out = convert(&serde_json::from_slice(json).unwrap()).unwrap();
-        assert!(String::from_utf8(out[0].1.to_bytes()).unwrap().contains(r#""allowed_uses":["LoadBalancer"]"#));
+        assert!(
+            String::from_utf8(out[0].1.to_bytes()).unwrap().contains(r#""allowed_uses":["LoadBalancer"]"#)
+        );
     }
 }
