@@ -67,8 +67,6 @@ struct PodSpec {
 struct Container {
     #[serde(deserialize_with = "null_default")]
     ports: Vec<ContainerPort>,
-    /// `Always` makes an init container a sidecar, which runs as long as the pod.
-    restart_policy: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -223,13 +221,12 @@ impl Pod {
         texts.into_iter().map(str::trim).filter(|t| !t.is_empty()).map(host_net).collect()
     }
 
-    /// Ports with a name, or mapped to the host.
+    /// Ports with a name, or mapped to the host, of all containers: also of those that run before the others, as upstream.
     fn ports(&self) -> Vec<WorkloadEndpointPort> {
-        let sidecars = self.spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
         self.spec
             .containers
             .iter()
-            .chain(sidecars)
+            .chain(&self.spec.init_containers)
             .flat_map(|c| &c.ports)
             .filter(|p| p.container_port > 0 && (!p.name.is_empty() || p.host_port > 0))
             .map(|p| WorkloadEndpointPort {
@@ -288,7 +285,8 @@ mod tests {
         "annotations":{"cni.projectcalico.org/podIPs":"10.65.0.2/32,fd00::2/128","cni.projectcalico.org/podIP":"10.65.0.2/32",
           "cni.projectcalico.org/containerID":"c0ffee","cni.projectcalico.org/floatingIPs":"[\"192.0.2.7\"]"}},
       "spec":{"nodeName":"node-a","serviceAccountName":"clerk","containers":[{"ports":[{"name":"http","containerPort":80},
-          {"containerPort":81},{"containerPort":53,"protocol":"UDP","hostPort":5353}]}]},
+          {"containerPort":81},{"containerPort":53,"protocol":"UDP","hostPort":5353}]}],
+          "initContainers":[{"ports":[{"name":"setup","containerPort":82}]}]},
       "status":{"phase":"Running","podIP":"10.0.0.9","podIPs":[{"ip":"10.0.0.9"}]}}"#;
 
     #[test]
@@ -313,7 +311,7 @@ mod tests {
         );
         let ports: Vec<String> =
             w.spec.ports.iter().map(|p| format!("{}/{}/{}", p.name, p.protocol, p.port)).collect();
-        assert_eq!(ports, ["http/TCP/80", "/UDP/53"]);
+        assert_eq!(ports, ["http/TCP/80", "/UDP/53", "setup/TCP/82"]);
         assert_eq!(w.spec.ip_nats[0].internal_ip, "10.65.0.2");
         assert_eq!(pod_of(&w.metadata.name).as_deref(), Some("web-1"));
     }
