@@ -122,9 +122,9 @@ mod tests {
         let beat = health.watch(RULE_COUNTERS);
         let live =
             |after: u64| health.aggregator.summary_at(Instant::now() + Duration::from_secs(after)).live;
-        assert!(live(80) && !live(91));
+        assert!(live(10) && !live(91));
         beat.beat();
-        assert!(live(80));
+        assert!(live(10));
         drop(beat);
         assert!(live(91) && health.aggregator.summary().ready);
     }

@@ -116,7 +116,7 @@ fn the_longest_selectors_are_read_or_refused_and_refused_policy_opens_nothing() 
         // The subject may match, and then it allows; what is refused must not.
         let applied = runner.mirror.policies.contains_key(&policy_key("subject"));
         assert!(applied || !lets_in(&runner));
-        assert!(start.elapsed() < Duration::from_secs(20));
+        assert!(start.elapsed() < Duration::from_secs(300));
     }
 }
 

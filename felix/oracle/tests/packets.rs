@@ -24,7 +24,7 @@ use felix_dataplane::config::{Backend, DenyAction, EndpointToHostAction, Failsaf
 use felix_message::Message;
 use felix_oracle::naive::Evaluator;
 use felix_oracle::resources::stored;
-use felix_oracle::world::{FAILSAFE, NODE, Packet, Traffic, World, failsafe_net};
+use felix_oracle::world::{FAILSAFE, NODE, Packet, SOURCE_PORT, Traffic, World, failsafe_net};
 use judge::{Explain, fail_with_the_simplest, packets, seeds, setting, world_of};
 use lab::Felix;
 use libcalico_datastore::syncer::{Converter as _, FelixConverter};
@@ -95,7 +95,7 @@ impl Node {
         for packet in packets(|| self.machines.next_port()) {
             let first = naive.passes(&packet);
             // `explain` has a source port of its own, of which a rule may think otherwise.
-            let alike = first == naive.passes(&Packet { source_port: judge::SOURCE_PORT, ..packet });
+            let alike = first == naive.passes(&Packet { source_port: SOURCE_PORT, ..packet });
             if let Some(answer) = explain.ask(world, &packet, Detail::Verdict).filter(|_| alike)
                 && answer.parts.iter().all(|p| p.allowed) != first
             {
@@ -106,7 +106,7 @@ impl Node {
             }
         }
         // An answer may be late on a busy machine: what should pass may try again. What should not has no second try.
-        for wait_ms in [150, 500, 1_500, 3_000] {
+        for wait_ms in [150, 500, 1_500, 3_000, 15_000] {
             let tried: Vec<Packet> = expected.iter().map(|(p, _)| *p).collect();
             let seen = self.machines.send(&tried, wait_ms);
             let mut again = Vec::new();

@@ -66,7 +66,7 @@ fn the_api_server_takes_and_refuses_the_same_objects_and_says_why() {
     let Some(server) = RealApiServer::launch_bare(EtcdOptions::default(), &[]) else { return };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/calico/crds");
     server.kubectl(&["apply", "--server-side", "-f", folder]).unwrap();
-    server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).unwrap();
+    server.kubectl(&["wait", "--for=condition=Established", "--timeout=300s", "-f", folder]).unwrap();
 
     let mut wrong = Vec::new();
     for (i, case) in cases().into_iter().enumerate() {

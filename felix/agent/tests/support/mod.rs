@@ -82,6 +82,10 @@ impl World {
     pub fn new(names: &[&str], environment: &[(&str, &str)]) -> Self {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let ns = format!("fdp-f{}-{n}", std::process::id());
+        // What a killed process of the same number left.
+        for left in names.iter().map(|name| format!("{ns}{name}")).chain([ns.clone()]) {
+            let _ = Command::new("ip").args(["netns", "del", &left]).stderr(Stdio::null()).status();
+        }
         sh(&format!(
             "ip netns add {ns} && ip -n {ns} link set lo up && ip -n {ns} link add up0 type bridge && \
              ip -n {ns} addr add 172.31.0.1/24 dev up0 && ip -n {ns} link set up0 up && \
@@ -153,6 +157,8 @@ impl World {
         let out = Command::new("ip")
             .args(["netns", "exec", &self.ns, "sh", "-c", command])
             .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_DIAL_TIMEOUT", "30s")
+            .env("ETCDCTL_COMMAND_TIMEOUT", "60s")
             .output()
             .unwrap();
         (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())

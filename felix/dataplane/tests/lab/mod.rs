@@ -55,6 +55,8 @@ impl Namespace {
     pub fn new() -> Self {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("fdx-{}-{n}", std::process::id());
+        // What a killed process of the same number left.
+        let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
         run(&format!("ip netns add {name} && ip -n {name} link set lo up"));
         let me = Self(name);
         // Link-local addresses are there at once.
@@ -324,6 +326,12 @@ pub fn tier(ingress: &[&str], egress: &[&str]) -> TierInfo {
         egress: keys(egress),
         ..TierInfo::default()
     }
+}
+
+/// Gives a socket room for what comes while its reader is kept waiting, which on a busy machine may be for seconds.
+pub fn roomy(socket: &impl std::os::fd::AsFd) {
+    use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+    setsockopt(socket, RcvBufForce, &(16 << 20)).expect("root may have a large buffer");
 }
 
 /// Tries until it holds, for a minute: how busy the machine is decides nothing.

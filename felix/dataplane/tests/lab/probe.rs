@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Namespace;
 
-/// How long an answer is waited for, the first time and the second.
-const WAITS: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
+/// How long an answer is waited for, the first time and the second, in pauses of [`PAUSE`]. Pauses are counted, not time:
+/// where the machine does not come to run this process, or another one's threads, for a while, the wait is longer.
+const WAITS: [u32; 2] = [30, 150];
+const PAUSE: Duration = Duration::from_millis(10);
 
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 =
@@ -42,13 +44,32 @@ impl Pinger {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol)).expect("raw socket");
+        socket.set_nonblocking(true).expect("nonblocking");
+        super::roomy(&socket);
         Self { socket, to, id: rand::random(), seq: 0 }
     }
 
     /// One request; true where the answer came in time.
     pub fn ping(&mut self, wait: Duration) -> bool {
+        if !self.send() {
+            return false;
+        }
+        let until = Instant::now() + wait;
+        loop {
+            if self.answered() {
+                return true;
+            }
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// Sends one request; false where the kernel does not take it.
+    fn send(&mut self) -> bool {
         self.seq = self.seq.wrapping_add(1);
-        let (request, reply) = if self.to.is_ipv4() { (8_u8, 0_u8) } else { (128, 129) };
+        let request = if self.to.is_ipv4() { 8_u8 } else { 128 };
         let mut packet = vec![request, 0, 0, 0];
         packet.extend_from_slice(&self.id.to_be_bytes());
         packet.extend_from_slice(&self.seq.to_be_bytes());
@@ -57,18 +78,14 @@ impl Pinger {
             let sum = checksum(&packet);
             packet[2..4].copy_from_slice(&sum.to_be_bytes());
         }
-        if self.socket.send_to(&packet, &SocketAddr::new(self.to, 0).into()).is_err() {
-            return false;
-        }
-        let until = Instant::now() + wait;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            self.socket.set_read_timeout(Some(left)).unwrap();
-            let mut buf = [MaybeUninit::<u8>::uninit(); 1500];
-            let Ok((n, from)) = self.socket.recv_from(&mut buf) else { continue };
+        self.socket.send_to(&packet, &SocketAddr::new(self.to, 0).into()).is_ok()
+    }
+
+    /// Whether the answer to the last request is among what has come.
+    fn answered(&mut self) -> bool {
+        let reply = if self.to.is_ipv4() { 0_u8 } else { 129 };
+        let mut buf = [MaybeUninit::<u8>::uninit(); 1500];
+        while let Ok((n, from)) = self.socket.recv_from(&mut buf) {
             // A raw socket hears the replies to every ping of its namespace; ids are too few to tell them apart.
             if from.as_socket().map(|a| a.ip()) != Some(self.to) {
                 continue;
@@ -84,6 +101,7 @@ impl Pinger {
                 return true;
             }
         }
+        false
     }
 }
 
@@ -144,35 +162,70 @@ impl Drop for Server {
     }
 }
 
-/// Tries a second time, and longer: what a busy machine loses is sent again, what is denied stays denied.
-fn patient(probe: impl Fn(Duration) -> bool + Send + 'static, ns: &Namespace) -> JoinHandle<bool> {
-    ns.inside(move || WAITS.into_iter().any(&probe))
+/// Sends, and looks for the answer again and again; a second time, and longer: what a busy machine loses is sent again,
+/// what is denied stays denied.
+fn patient<P: FnMut() -> Option<bool>>(
+    send: impl Fn() -> Option<P> + Send + 'static,
+    ns: &Namespace,
+) -> JoinHandle<bool> {
+    ns.inside(move || {
+        WAITS.into_iter().any(|pauses| {
+            let Some(mut answer) = send() else { return false };
+            for _ in 0..pauses {
+                if let Some(answered) = answer() {
+                    return answered;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            answer() == Some(true)
+        })
+    })
+}
+
+/// What a read of a nonblocking socket says: an answer, an end without one, or nothing yet.
+fn read(result: std::io::Result<usize>) -> Option<bool> {
+    match result {
+        Ok(n) => Some(n > 0),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => None,
+        Err(_) => Some(false),
+    }
 }
 
 fn start_ping(ns: &Namespace, to: IpAddr) -> JoinHandle<bool> {
-    patient(move |wait| Pinger::new(to).ping(wait), ns)
+    let send = move || {
+        let mut pinger = Pinger::new(to);
+        let sent = pinger.send();
+        sent.then_some(move || pinger.answered().then_some(true))
+    };
+    patient(send, ns)
 }
 
 fn start_tcp(ns: &Namespace, to: IpAddr, port: u16) -> JoinHandle<bool> {
-    let probe = move |wait| {
-        let Ok(mut s) = TcpStream::connect_timeout(&SocketAddr::new(to, port), wait) else { return false };
-        let _ = s.set_read_timeout(Some(wait));
-        s.read_exact(&mut [0]).is_ok()
+    let send = move || {
+        let to = SocketAddr::new(to, port);
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // A refusal that comes at once is told by the first read.
+        let begun = socket.connect(&to.into());
+        let mut stream: TcpStream = socket.into();
+        let under_way = |e: &std::io::Error| e.raw_os_error() == Some(nix::libc::EINPROGRESS);
+        (begun.is_ok() || begun.is_err_and(|e| under_way(&e))).then_some(move || read(stream.read(&mut [0])))
     };
-    patient(probe, ns)
+    patient(send, ns)
 }
 
 fn start_udp(ns: &Namespace, to: IpAddr, port: u16) -> JoinHandle<bool> {
-    let probe = move |wait| {
+    let send = move || {
         // A source port that no earlier probe had: the kernel still knows that one's flow as established.
         static NEXT: AtomicU16 = AtomicU16::new(20_000);
         let port_here = NEXT.fetch_add(1, Ordering::Relaxed);
         let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
         let s = UdpSocket::bind(SocketAddr::new(any.parse().unwrap(), port_here)).unwrap();
-        s.set_read_timeout(Some(wait)).unwrap();
-        s.send_to(b"x", SocketAddr::new(to, port)).is_ok() && s.recv_from(&mut [0; 8]).is_ok()
+        s.set_nonblocking(true).unwrap();
+        let sent = s.send_to(b"x", SocketAddr::new(to, port)).is_ok();
+        sent.then_some(move || read(s.recv_from(&mut [0; 8]).map(|(n, _)| n)))
     };
-    patient(probe, ns)
+    patient(send, ns)
 }
 
 pub fn ping(ns: &Namespace, to: IpAddr) -> bool {
