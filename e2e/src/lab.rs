@@ -37,9 +37,9 @@ const PROGRAMS: [&str; 8] =
     ["lab", "calico-node", "calico-felix", "confd", "bird-rs", "calico", "calico-ipam", "calicoctl"];
 
 /// How long a command waits for another one that makes or removes the same lab.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_LIMIT: Duration = Duration::from_secs(120);
 /// How long the processes of a lab may take to die after SIGKILL.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A handle on a lab that stands.
 #[derive(Debug)]

@@ -95,6 +95,9 @@ impl Lab {
             ("ETCD_ENDPOINTS", etcd.clone()),
             ("ETCDCTL_API", "3".to_owned()),
             ("ETCDCTL_ENDPOINTS", etcd),
+            // Its own are two and five seconds, which a busy machine may take.
+            ("ETCDCTL_DIAL_TIMEOUT", "30s".to_owned()),
+            ("ETCDCTL_COMMAND_TIMEOUT", "60s".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

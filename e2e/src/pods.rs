@@ -18,10 +18,10 @@ use crate::state::{read_json, write_json};
 use crate::topology::Role;
 use crate::{LabError, Place, PodName, Result, cni, names, process};
 
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_LIMIT: Duration = Duration::from_secs(120);
 /// How long a pod waits while another one makes its namespace's profile.
-const PROFILE_LIMIT: Duration = Duration::from_secs(30);
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+const PROFILE_LIMIT: Duration = Duration::from_secs(120);
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a pod shall be.
 #[derive(Clone, Debug)]

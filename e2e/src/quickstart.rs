@@ -26,7 +26,7 @@ const NAMESPACE: &str = "quickstart";
 /// How long a policy takes at most from the datastore to the packets.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long it may take on a busy machine.
-const ACTS: Duration = Duration::from_secs(10);
+const ACTS: Duration = Duration::from_secs(60);
 
 /// One step and what must be true after it.
 struct Step {

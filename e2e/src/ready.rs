@@ -15,10 +15,10 @@ use crate::state::{DaemonRecord, read_json};
 use crate::{LabError, Place, Result, bird_control, names};
 
 /// How long one daemon may take to become ready.
-const DAEMON_LIMIT: Duration = Duration::from_secs(60);
+const DAEMON_LIMIT: Duration = Duration::from_secs(180);
 /// How long all BGP sessions may take: a connection refused at first is tried again after some seconds.
-const MESH_LIMIT: Duration = Duration::from_secs(60);
-const SERVER_LIMIT: Duration = Duration::from_secs(10);
+const MESH_LIMIT: Duration = Duration::from_secs(180);
+const SERVER_LIMIT: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
 const LOG_LINES: usize = 20;
 
@@ -170,7 +170,7 @@ impl Lab {
 
 /// The status code of a GET request.
 pub fn http_status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;

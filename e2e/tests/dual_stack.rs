@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use common::{ETCD, can_run, config, deny_ingress_to, inside, machine, pod, up};
+use common::{ETCD, becomes, can_run, config, deny_ingress_to, inside, machine, pod, up};
 use e2e::probe::Protocol;
 use e2e::{Expect, Lab, LabConfig, Pod, Target};
 
@@ -36,6 +36,8 @@ fn both_families_are_routed_by_bgp_and_ruled_by_one_policy() {
     assert!(routes.contains("via fd00:31::2 "), "{routes}");
 
     lab.calicoctl(&["apply", "-f", "-"], &deny_ingress_to("b")).unwrap();
+    becomes(&lab, &a, &b, Expect::Deny);
+    // A moment more, for the other family.
     thread::sleep(Duration::from_secs(1));
     expect_both(&lab, &a, &b, Expect::Deny);
     expect_both(&lab, &b, &a, Expect::Allow);

@@ -3,10 +3,8 @@
 mod common;
 
 use std::process::{Command, Output};
-use std::thread;
-use std::time::Duration;
 
-use common::{ETCD, bin_dir, can_run, config, deny_ingress_to, expect, pod, up};
+use common::{ETCD, becomes, bin_dir, can_run, config, deny_ingress_to, pod, up};
 use e2e::{Expect, Lab, LabConfig};
 
 fn lab(args: &[&str]) -> Output {
@@ -49,8 +47,7 @@ fn two_labs_stand_side_by_side_and_neither_feels_the_other() {
         assert!(printed.trim().parse::<std::net::IpAddr>().is_ok(), "{printed}");
     }
     first.calicoctl(&["apply", "-f", "-"], &deny_ingress_to("s")).unwrap();
-    thread::sleep(Duration::from_secs(1));
-    expect(&first, &client, &server, Expect::Deny);
+    becomes(&first, &client, &server, Expect::Deny);
     let probe =
         |expect| lab(&["probe", "--name", "tl2", "default/client", "default/server", "--expect", expect]);
     assert!(probe("allow").status.success());

@@ -96,7 +96,8 @@ fn a_hundred_pods_from_eight_workers_get_distinct_addresses_and_leave_nothing() 
     assert_eq!(allocated(&lab), in_use_before + PODS);
     for (from, to) in [(0, 1), (2, 4), (97, 98)] {
         let target = Target { host: spec(to).name.to_string(), port: None };
-        let report = lab.probe(&Place::Pod(spec(from).name), &target, Protocol::Icmp, None).unwrap();
+        let report =
+            lab.probe(&Place::Pod(spec(from).name), &target, Protocol::Icmp, Some(Expect::Allow)).unwrap();
         assert!(report.matches(Expect::Allow), "{from} → {to}: {report}");
     }
 
@@ -110,7 +111,7 @@ fn a_hundred_pods_from_eight_workers_get_distinct_addresses_and_leave_nothing() 
     let shown = lab.calicoctl(&["ipam", "show"], "").unwrap();
     assert!(shown.contains("|     0 (0%) |"), "{shown}");
     for node in ["n1", "n2"] {
-        eventually(&format!("{node} to be clean"), Duration::from_secs(60), || {
+        eventually(&format!("{node} to be clean"), Duration::from_secs(180), || {
             let left = left_on(&lab, node);
             if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
         });

@@ -20,6 +20,20 @@ fn bird_routes(lab: &Lab, node: &str) -> Vec<String> {
     text.lines().map(|line| line.trim().to_owned()).collect()
 }
 
+/// The routes of all nodes, once they have stayed the same for some seconds.
+fn settled(lab: &Lab) -> Vec<Vec<String>> {
+    let all = || -> Vec<_> { ["n1", "n2", "n3"].map(|node| bird_routes(lab, node)).into() };
+    let mut last = all();
+    eventually("routes to settle", Duration::from_secs(180), || {
+        thread::sleep(Duration::from_secs(3));
+        let now = all();
+        let same = now == last;
+        last = now;
+        if same { Ok(()) } else { Err(format!("{last:?}")) }
+    });
+    last
+}
+
 /// Whether `routes` has one to the block of `address` by way of `gateway`.
 fn leads_to(routes: &[String], address: std::net::IpAddr, gateway: &str) -> bool {
     routes.iter().any(|route| {
@@ -38,10 +52,13 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
     let lab = up(config("tb1"));
     let (a, b) = (pod(&lab, "a", "n1", &[]), pod(&lab, "b", "n2", &[]));
     let (at_a, at_b) = (a.address().unwrap(), b.address().unwrap());
-    for (node, address, gateway) in
-        [("n1", at_b, "172.31.0.2"), ("n2", at_a, "172.31.0.1"), ("n3", at_a, "172.31.0.1")]
-    {
-        eventually(&format!("{node}'s route to {address}"), Duration::from_secs(60), || {
+    for (node, address, gateway) in [
+        ("n1", at_b, "172.31.0.2"),
+        ("n2", at_a, "172.31.0.1"),
+        ("n3", at_a, "172.31.0.1"),
+        ("n3", at_b, "172.31.0.2"),
+    ] {
+        eventually(&format!("{node}'s route to {address}"), Duration::from_secs(180), || {
             let routes = bird_routes(&lab, node);
             if leads_to(&routes, address, gateway) { Ok(()) } else { Err(routes.join("; ")) }
         });
@@ -49,14 +66,14 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
     expect(&lab, &a, &b, Expect::Allow);
     // Blocks travel whole: what a node has inside its block is nobody else's concern.
     for (node, address) in [("n1", at_b), ("n2", at_a), ("n3", at_a), ("n3", at_b)] {
-        eventually(&format!("{node} to know blocks alone"), Duration::from_secs(60), || {
+        eventually(&format!("{node} to know blocks alone"), Duration::from_secs(180), || {
             let routes = bird_routes(&lab, node);
             let single = routes.iter().find(|r| r.split_whitespace().next() == Some(&address.to_string()));
             single.map_or(Ok(()), |route| Err(route.clone()))
         });
     }
 
-    let before: Vec<_> = ["n1", "n2", "n3"].map(|node| bird_routes(&lab, node)).into();
+    let before = settled(&lab);
     let pinger = Pinger::start(&lab, &inside(&a), at_b).unwrap();
     for node in ["n1", "n2", "n3"] {
         lab.kill_process(node, "bird-rs", Signal::SIGSTOP).unwrap();
@@ -77,7 +94,7 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
     for daemon in ["calico-node", "bird-rs", "calico-felix", "confd"] {
         lab.kill_process("n2", daemon, Signal::SIGKILL).ok();
     }
-    eventually("Calico to be gone from n2", Duration::from_secs(60), || {
+    eventually("Calico to be gone from n2", Duration::from_secs(180), || {
         let left =
             lab.processes("n2", "bird-rs").unwrap().len() + lab.processes("n2", "calico-node").unwrap().len();
         if left == 0 { Ok(()) } else { Err(format!("{left} processes")) }
@@ -87,7 +104,7 @@ fn pods_on_other_nodes_are_reached_by_routes_from_bgp_which_outlive_the_bgp_daem
     assert_eq!(during, before, "while n2 has no BGP daemon");
     expect(&lab, &a, &b, Expect::Allow);
     lab.restart_daemon("n2", "calico-node").unwrap();
-    eventually("n2 to be ready", Duration::from_secs(60), || lab.node_ready("n2").unwrap());
+    eventually("n2 to be ready", Duration::from_secs(180), || lab.node_ready("n2").unwrap());
     thread::sleep(Duration::from_secs(2));
     let after: Vec<_> = ["n1", "n2", "n3"].map(|node| bird_routes(&lab, node)).into();
     let pings = pinger.stop();
@@ -129,7 +146,7 @@ fn debians_bird_learns_the_blocks_through_a_bgppeer_and_its_birdc_talks_to_ours(
     .unwrap();
     for (pod, gateway) in [(&a, "172.31.0.1"), (&b, "172.31.0.2")] {
         let address = pod.address().unwrap();
-        eventually(&format!("Debian's BIRD to learn of {address}"), Duration::from_secs(60), || {
+        eventually(&format!("Debian's BIRD to learn of {address}"), Duration::from_secs(180), || {
             // Fails as long as there is no route.
             let show = format!("/usr/sbin/birdc -s /run/peer.ctl show route for {address} all");
             let routes = lab.exec(&infra, &["sh", "-c", &show], "").unwrap().stdout;
@@ -138,7 +155,7 @@ fn debians_bird_learns_the_blocks_through_a_bgppeer_and_its_birdc_talks_to_ours(
         });
     }
     for node in ["n1", "n2"] {
-        eventually(&format!("{node} to learn of 198.51.100.0/24"), Duration::from_secs(60), || {
+        eventually(&format!("{node} to learn of 198.51.100.0/24"), Duration::from_secs(180), || {
             let routes = bird_routes(&lab, node);
             let address = "198.51.100.1".parse().unwrap();
             if leads_to(&routes, address, "172.31.0.250") { Ok(()) } else { Err(routes.join("; ")) }

@@ -14,9 +14,11 @@ use crate::{Lab, Place, Result};
 /// Sent at every beat: about 6 MB/s, enough to fill queues without starving the daemons of two cores.
 const CHUNK: usize = 64 * 1024;
 const BEAT: Duration = Duration::from_millis(10);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// How long one write may block before the flow counts as broken.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
+const WRITE_LIMIT: Duration = Duration::from_secs(120);
+/// How long the rest of a stream that was closed may take to arrive.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running stream.
 pub struct Flow {
@@ -114,7 +116,7 @@ fn receive(mut stream: TcpStream, stop: &AtomicBool) -> FlowReport {
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 report.longest_silence = report.longest_silence.max(last.elapsed());
-                if stopping.is_some_and(|since| since.elapsed() > Duration::from_secs(5)) {
+                if stopping.is_some_and(|since| since.elapsed() > END_LIMIT) {
                     report.error = Some("the end of the stream did not arrive".to_owned());
                     return report;
                 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use crate::{Lab, Place, Result};
 const INTERVAL: Duration = Duration::from_millis(10);
 /// Least time between two requests.
 const LEAST: Duration = Duration::from_millis(5);
-/// How long after the last request replies are still waited for.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long after the last request replies are still waited for at most, where some are missing.
+const GRACE: Duration = Duration::from_secs(20);
 
 static NEXT_ID: AtomicU16 = AtomicU16::new(1);
 
@@ -25,6 +26,8 @@ static NEXT_ID: AtomicU16 = AtomicU16::new(1);
 pub struct Pinger {
     sender: Worker<Vec<Instant>>,
     receiver: Worker<BTreeSet<usize>>,
+    /// How many requests were answered so far.
+    answered: Arc<AtomicUsize>,
     start: Instant,
 }
 
@@ -45,9 +48,12 @@ impl Pinger {
         let clone = socket.try_clone().doing(|| "cloning a socket".to_owned())?;
         clone.set_timeout(Duration::from_millis(100)).doing(|| "setting a timeout".to_owned())?;
         let start = Instant::now();
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = answered.clone();
         Ok(Self {
             sender: Worker::start(move |stop| send(&socket, start, stop)),
-            receiver: Worker::start(move |stop| receive(&clone, stop)),
+            receiver: Worker::start(move |stop| receive(&clone, stop, &count)),
+            answered,
             start,
         })
     }
@@ -55,7 +61,10 @@ impl Pinger {
     /// Stops, waits for late replies, and reports.
     pub fn stop(self) -> PingReport {
         let sent = self.sender.finish().unwrap_or_default();
-        thread::sleep(GRACE);
+        let end = Instant::now() + GRACE;
+        while self.answered.load(Ordering::SeqCst) < sent.len() && Instant::now() < end {
+            thread::sleep(INTERVAL);
+        }
         let answered = self.receiver.finish().unwrap_or_default();
         let lost = sent.iter().enumerate().filter(|(n, _)| !answered.contains(n));
         let lost = lost.map(|(_, at)| at.duration_since(self.start)).collect();
@@ -80,7 +89,7 @@ fn send(socket: &EchoSocket, start: Instant, stop: &AtomicBool) -> Vec<Instant> 
 }
 
 /// Collects replies. Sequence numbers wrap after 65,536 requests (eleven minutes); the wrap is followed.
-fn receive(socket: &EchoSocket, stop: &AtomicBool) -> BTreeSet<usize> {
+fn receive(socket: &EchoSocket, stop: &AtomicBool, count: &AtomicUsize) -> BTreeSet<usize> {
     let mut answered = BTreeSet::new();
     let mut last = 0usize;
     while !stop.load(Ordering::SeqCst) {
@@ -88,6 +97,7 @@ fn receive(socket: &EchoSocket, stop: &AtomicBool) -> BTreeSet<usize> {
             Ok(Some(sequence)) => {
                 last = unwrap_sequence(last, sequence);
                 answered.insert(last);
+                count.store(answered.len(), Ordering::SeqCst);
             }
             Ok(None) => {}
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}

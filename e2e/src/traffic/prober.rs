@@ -1,7 +1,8 @@
 //! Asking again and again where the answer must never come.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Worker;
@@ -15,6 +16,8 @@ const TRY_LIMIT: Duration = Duration::from_millis(100);
 /// A running prober.
 pub struct Prober {
     worker: Worker<Result<ProberReport>>,
+    /// How often anything but silence was seen so far.
+    breaches: Arc<AtomicUsize>,
 }
 
 /// What a prober saw.
@@ -29,7 +32,10 @@ impl Prober {
     /// Starts trying TCP and UDP in turn from inside `from`.
     pub fn start(lab: &Lab, from: &Place, to: SocketAddr) -> Self {
         let ns = lab.netns_of(from);
+        let breaches = Arc::new(AtomicUsize::new(0));
+        let count = breaches.clone();
         Self {
+            breaches,
             worker: Worker::start(move |stop| {
                 netns::within(&ns, || {
                     let mut report = ProberReport::default();
@@ -40,12 +46,19 @@ impl Prober {
                         report.tries += 1;
                         if seen != Seen::TimedOut {
                             report.breaches.push((start.elapsed(), seen));
+                            count.store(report.breaches.len(), Ordering::SeqCst);
                         }
                     }
                     Ok(report)
                 })
             }),
         }
+    }
+
+    /// Whether anything but silence was seen so far.
+    #[must_use]
+    pub fn breached(&self) -> bool {
+        self.breaches.load(Ordering::SeqCst) > 0
     }
 
     /// Stops and reports.

@@ -80,6 +80,15 @@ pub fn expect(lab: &Lab, from: &Pod, to: &Pod, expect: Expect) {
     assert!(report.matches(expect), "{} → {}: {report}, expected {expect}", from.name, to.name);
 }
 
+/// Waits until it is so: a policy acts when every daemon on its way has come to it.
+pub fn becomes(lab: &Lab, from: &Pod, to: &Pod, expect: Expect) {
+    let target = Target { host: to.name.to_string(), port: None };
+    eventually(&format!("{} → {}: {expect}", from.name, to.name), Duration::from_secs(120), || {
+        let report = lab.probe(&inside(from), &target, Protocol::Tcp, Some(expect)).unwrap();
+        if report.matches(expect) { Ok(()) } else { Err(report.to_string()) }
+    });
+}
+
 /// Waits until a condition holds; panics with what was seen instead.
 pub fn eventually(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<(), String>) -> Duration {
     let start = Instant::now();
