@@ -22,6 +22,8 @@ pub const NAMESPACES: [&str; 2] = ["red", "blue"];
 pub const ACCOUNTS: [&str; 2] = ["alice", "bob"];
 /// Ports on which everyone answers TCP, UDP and UDP-Lite.
 pub const PORTS: [u16; 3] = [7001, 7002, FAILSAFE];
+/// The source port of the packets that `calicoctl policy explain` thinks of.
+pub const SOURCE_PORT: u16 = 54_321;
 /// At the node's endpoint no policy closes this port: inwards of TCP from [`failsafe_net`], outwards of UDP.
 pub const FAILSAFE: u16 = 7003;
 /// A node besides [`NODE`], of which policy knows endpoints.
