@@ -22,7 +22,7 @@ const TOKEN: &str = "a-token-for-tests";
 /// Who signs the tokens of service accounts, and whom they are for.
 const ISSUER: &str = "https://kubernetes.default.svc";
 /// How long it may take until it serves, on a loaded machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 /// How long a request is tried again that the server asks to try again.
 const AGAIN: Duration = Duration::from_secs(60);
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";

@@ -12,7 +12,7 @@ use crate::pki::Pki;
 use crate::{Need, can_run, free_port, within};
 
 /// How long a server may take until it listens, on a loaded machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 
 /// How a server is started. The default is one server without encryption or users that does not wait for its disk.
 #[derive(Clone, Debug, Default)]
