@@ -258,6 +258,7 @@ struct Session {
     runner: Runner,
     objects: BTreeMap<Key, Update>,
     stored: Stored,
+    /// What the datastore said last. Before anything was calculated it may still take back that it is in sync.
     in_sync: bool,
 }
 
@@ -282,7 +283,7 @@ impl Session {
     }
 
     fn status(&mut self, status: SyncStatus) {
-        self.in_sync |= status == SyncStatus::InSync;
+        self.in_sync = status == SyncStatus::InSync;
         self.runner.graph.on_status(status);
     }
 
@@ -297,7 +298,8 @@ impl Session {
 
     /// What must hold at the end: the result is the one from scratch, and it goes when its objects go.
     fn end(mut self, at: &str, report: &mut Report) {
-        if !self.in_sync || !self.flush(at, report) {
+        let in_sync = self.in_sync || self.runner.mirror.in_sync;
+        if !in_sync || !self.flush(at, report) {
             return;
         }
         let found = |problem| (at.to_owned(), problem);

@@ -76,6 +76,17 @@ fn a_recording_that_never_gets_in_sync_is_no_success() {
 }
 
 #[test]
+fn a_datastore_that_takes_back_that_it_is_in_sync_before_anything_was_calculated_is_not() {
+    let back = "{\"status\":\"in-sync\"}\n{\"status\":\"resync-in-progress\"}";
+    let text = session("local", &[ENDPOINT, POLICY]).replace("{\"status\":\"in-sync\"}", back);
+    assert!(matches!(run(&text), Err(ReplayError::Shape(why)) if why.contains("in sync")));
+    assert_eq!(clean(&(text + "{\"status\":\"in-sync\"}\n")).compared, 1);
+    // Later it changes nothing.
+    let text = session("local", &[ENDPOINT, POLICY]) + "{\"status\":\"resync-in-progress\"}\n";
+    assert_eq!(clean(&text).compared, 1);
+}
+
+#[test]
 fn states_that_cannot_be_read_are_named_and_are_no_success() {
     let text = r#"{"local_host":"local","states":{"odd":{"datastore":[{"key":"/nobody/knows","value":{}}]}},"sequences":[["odd"],["absent"]]}"#;
     let report = run(text).unwrap();
