@@ -22,7 +22,7 @@ pub const NAMESPACES: [&str; 2] = ["red", "blue"];
 pub const ACCOUNTS: [&str; 2] = ["alice", "bob"];
 /// Ports on which everyone answers TCP, UDP and UDP-Lite.
 pub const PORTS: [u16; 3] = [7001, 7002, FAILSAFE];
-/// The source port of the packets that `calicoctl policy explain` thinks of.
+/// The source port of the packets that `calicoctl policy explain` thinks of. Pods may give it a name.
 pub const SOURCE_PORT: u16 = 54_321;
 /// At the node's endpoint no policy closes this port: inwards of TCP from [`failsafe_net`], outwards of UDP.
 pub const FAILSAFE: u16 = 7003;
@@ -115,6 +115,8 @@ pub struct World {
     pub cluster: Vec<ClusterPolicy>,
     /// The node's own endpoint, on [`UPLINK`] at least.
     pub host: Option<Host>,
+    /// A wildcard endpoint of the node besides one of [`UPLINK`] alone.
+    pub beside: Option<Host>,
 }
 
 /// A namespace.
@@ -132,8 +134,16 @@ pub struct Pod {
     pub account: usize,
     pub labels: Labels,
     pub ports: Vec<NamedPort>,
-    /// A profile of [`World::profiles`], before those of namespace and account.
-    pub profile: Option<usize>,
+    pub profiles: Profiles,
+}
+
+/// Which profiles an endpoint names, besides those of its namespace and account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profiles {
+    /// Of [`World::profiles`], in this order. One that is not there denies.
+    pub own: Vec<usize>,
+    /// Those of namespace and account come first.
+    pub last: bool,
 }
 
 /// A port with a name.
@@ -169,15 +179,11 @@ pub struct Tier {
     pub pass: bool,
 }
 
-/// A pod of another node with the address of an end of this world.
+/// A pod of another node with the addresses of ends of this world. Without one it is not networked yet, or no longer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
-    pub namespace: usize,
-    pub account: usize,
-    pub labels: Labels,
-    pub ports: Vec<NamedPort>,
-    pub profile: Option<usize>,
-    pub at: End,
+    pub pod: Pod,
+    pub at: Vec<End>,
 }
 
 /// A service of Kubernetes, as its EndpointSlices tell of it.
@@ -187,6 +193,10 @@ pub struct Service {
     pub backends: Vec<End>,
     /// True: TCP, else UDP; and the backends' port.
     pub ports: Vec<(bool, u16)>,
+    /// Its backends are not ready. They are its backends all the same.
+    pub unready: bool,
+    /// Each backend is told of in a slice of its own.
+    pub apart: bool,
 }
 
 /// How a host endpoint is found.
@@ -205,8 +215,7 @@ pub enum Interface {
 pub struct Host {
     pub labels: Labels,
     pub interface: Interface,
-    /// A profile of [`World::profiles`].
-    pub profile: Option<usize>,
+    pub profiles: Profiles,
 }
 
 /// What a policy is for.
@@ -237,6 +246,8 @@ pub struct Policy {
     pub namespace_selector: Option<Selector>,
     /// Only pods of accounts with such labels.
     pub account_selector: Option<Selector>,
+    /// False: `types` is left to be what the API says it is then.
+    pub types_given: bool,
     pub ingress: Option<Vec<Rule>>,
     pub egress: Option<Vec<Rule>>,
     pub purpose: PolicyUse,

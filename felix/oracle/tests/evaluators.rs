@@ -8,8 +8,8 @@ mod judge;
 
 use calicoctl::policy::decide::Detail;
 use felix_oracle::naive::Evaluator;
-use felix_oracle::world::{End, Packet, Traffic, World};
-use judge::{Explain, SOURCE_PORT, fail_with_the_simplest, packets, seeds, world_of};
+use felix_oracle::world::{SOURCE_PORT, World};
+use judge::{Explain, fail_with_the_simplest, packets, seeds, world_of};
 use proptest::strategy::ValueTree as _;
 
 fn compare(world: &World) -> Result<(), String> {
@@ -33,21 +33,4 @@ fn explain_decides_as_the_documentation_does() {
             fail_with_the_simplest(seed, tree, reason, 2_000, compare);
         }
     }
-}
-
-#[test]
-fn worlds_are_worth_judging() {
-    // A generator that gives only closed or only open worlds would find nothing.
-    let (mut open, mut closed) = (0, 0);
-    for seed in 0..50 {
-        let world = world_of(seed).current();
-        let naive = Evaluator::new(&world);
-        for from in End::all() {
-            for to in End::all().filter(|to| *to != from) {
-                let packet = Packet { from, to, v4: true, traffic: Traffic::Tcp(7001), source_port: 30_000 };
-                if naive.passes(&packet) { open += 1 } else { closed += 1 }
-            }
-        }
-    }
-    assert!(open > 100 && closed > 100, "{open} open, {closed} closed");
 }

@@ -4,7 +4,8 @@
 //! - Tiers are taken by their order, those without one last, then by name; policies within a tier likewise.
 //! - In a tier that has policies for the endpoint and direction, the first rule that matches decides; `Pass` goes to
 //!   the next tier, `Log` decides nothing; at the tier's end its default action decides.
-//! - After the tiers the endpoint's profiles decide, in their order; where none does, the packet is denied.
+//! - After the tiers the endpoint's profiles decide, in their order; where none does, the packet is denied. A profile
+//!   that is named and is not there denies (upstream's word; the documentation has none).
 //! - A packet between two pods must leave the one and be let into the other. What the node forwards to or from its own
 //!   endpoint meets the policies that apply on forward; without any it passes there.
 //! - At the node's own endpoint failsafe ports come first, then untracked policy, then policy before address
@@ -23,8 +24,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::world::{
-    Action, End, FAILSAFE, Interface, Labels, NAMESPACES, NamedPort, Packet, Policy, PolicyUse, Traffic,
-    World, failsafe_net,
+    Action, End, FAILSAFE, Host, Interface, Labels, NAMESPACES, NamedPort, Packet, Pod, Policy, PolicyUse,
+    Profiles, Traffic, World, failsafe_net,
 };
 
 /// Direction, seen from the endpoint.
@@ -127,9 +128,12 @@ pub struct Evaluator<'a> {
     subjects: Vec<Subject>,
 }
 
-fn with_profile(world: &World, own: &Labels, profile: Option<usize>) -> Labels {
-    let mut labels =
-        profile.and_then(|p| world.profiles.get(p)).map(|p| p.labels.clone()).unwrap_or_default();
+/// Labels of its own and those that its profiles give it: its own hide theirs, and those of a profile the later ones'.
+fn with_profiles(world: &World, own: &Labels, profiles: &Profiles) -> Labels {
+    let mut labels = Labels::new();
+    for profile in profiles.own.iter().rev().filter_map(|p| world.profiles.get(*p)) {
+        labels.extend(profile.labels.clone());
+    }
     labels.extend(own.clone());
     labels
 }
@@ -138,36 +142,32 @@ fn both_families(end: End) -> Vec<IpNet> {
     [true, false].map(|v4| IpNet::from(end.address(v4))).to_vec()
 }
 
-/// Pods first, by number; the host endpoint last.
+fn pod_at(world: &World, pod: &Pod, at: &[End]) -> Entity {
+    Entity {
+        namespace: Some(pod.namespace),
+        account: Some(pod.account),
+        labels: with_profiles(world, &pod.labels, &pod.profiles),
+        nets: at.iter().flat_map(|e| both_families(*e)).collect(),
+        ports: pod.ports.clone(),
+    }
+}
+
+/// Pods first, by number; host endpoints last.
 fn entities(world: &World) -> Vec<Entity> {
     let mut all = Vec::new();
     for (n, pod) in world.pods.iter().enumerate() {
-        all.push(Entity {
-            namespace: Some(pod.namespace),
-            account: Some(pod.account),
-            labels: with_profile(world, &pod.labels, pod.profile),
-            nets: both_families(End::Pod(n)),
-            ports: pod.ports.clone(),
-        });
+        all.push(pod_at(world, pod, &[End::Pod(n)]));
     }
-    for remote in &world.remotes {
-        all.push(Entity {
-            namespace: Some(remote.namespace),
-            account: Some(remote.account),
-            labels: with_profile(world, &remote.labels, remote.profile),
-            nets: both_families(remote.at),
-            ports: remote.ports.clone(),
-        });
-    }
+    all.extend(world.remotes.iter().map(|r| pod_at(world, &r.pod, &r.at)));
     for set in &world.sets {
         let (namespace, labels, nets) = (set.namespace, set.labels.clone(), set.nets.clone());
         all.push(Entity { namespace, account: None, labels, nets, ports: Vec::new() });
     }
-    if let Some(host) = &world.host {
+    for host in hosts(world) {
         all.push(Entity {
             namespace: None,
             account: None,
-            labels: with_profile(world, &host.labels, host.profile),
+            labels: with_profiles(world, &host.labels, &host.profiles),
             nets: both_families(End::Node),
             ports: Vec::new(),
         });
@@ -175,12 +175,29 @@ fn entities(world: &World) -> Vec<Entity> {
     all
 }
 
+/// The node's endpoints.
+fn hosts(world: &World) -> impl Iterator<Item = &Host> {
+    world.host.iter().chain(&world.beside)
+}
+
+/// A policy with those of its lists that apply: without `types` Ingress does, but where there are rules for Egress
+/// alone; and Egress does where there are rules for it.
+fn with_types(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    if !policy.types_given {
+        policy.egress = policy.egress.filter(|rules| !rules.is_empty());
+        let ingress = policy.ingress.take().unwrap_or_default();
+        policy.ingress = (!ingress.is_empty() || policy.egress.is_none()).then_some(ingress);
+    }
+    policy
+}
+
 fn subjects(world: &World) -> Vec<Subject> {
     let own = world.policies.iter().map(|p| Subject {
         place: p.tier.map_or(Place::Default, Place::Own),
         kind: if p.namespace.is_some() { "NetworkPolicy" } else { "GlobalNetworkPolicy" },
         pods_only: false,
-        policy: p.clone(),
+        policy: with_types(p),
     });
     own.chain(world.kubernetes.iter().map(kubernetes::policy))
         .chain(world.cluster.iter().map(kubernetes::cluster))
@@ -235,29 +252,36 @@ impl<'a> Evaluator<'a> {
         match (from, to) {
             (End::Node, End::Outside) => match self.untracked(egress, packet) {
                 Some(decided) => decided,
-                None => self.failsafe(egress, packet) || self.host(Stage::Normal, egress, packet),
+                None => self.failsafe(egress, packet) || self.host(to, Stage::Normal, egress, packet),
             },
             (End::Outside, End::Node) => {
-                done || self.failsafe(ingress, packet) || self.host(Stage::Normal, ingress, packet)
+                done || self.failsafe(ingress, packet) || self.host(from, Stage::Normal, ingress, packet)
             }
             (End::Node, End::Pod(_)) => true,
             (End::Pod(_), End::Node) => self.pod(from, egress, packet),
             (from, to) => {
-                (done || !self.policed(from) || self.host(Stage::Forward, ingress, packet))
+                (done || !self.policed(from) || self.host(from, Stage::Forward, ingress, packet))
                     && self.pod(from, egress, packet)
                     && self.pod(to, ingress, packet)
-                    && (!self.policed(to) || self.host(Stage::Forward, egress, packet))
+                    && (!self.policed(to) || self.host(to, Stage::Forward, egress, packet))
             }
         }
     }
 
     /// True where the node's endpoint is for the interface to this end.
     fn policed(&self, end: End) -> bool {
-        self.world.host.as_ref().is_some_and(|h| match end {
-            End::Outside => true,
-            End::Pod(_) => h.interface == Interface::Any,
-            End::Node => false,
-        })
+        self.host_towards(end).is_some()
+    }
+
+    /// The node's endpoint for the interface to this end: one of that interface before a wildcard.
+    fn host_towards(&self, end: End) -> Option<(&Host, &Entity)> {
+        let hosts: Vec<&Host> = hosts(self.world).collect();
+        let mut all = hosts.iter().copied().zip(self.entities.iter().skip(self.entities.len() - hosts.len()));
+        match end {
+            End::Outside => all.next(),
+            End::Pod(_) => all.find(|(h, _)| h.interface == Interface::Any),
+            End::Node => None,
+        }
     }
 
     /// What decides about an arriving packet before it is known whom it is for.
@@ -266,7 +290,7 @@ impl<'a> Evaluator<'a> {
         if untracked.is_some() || self.failsafe(Direction::Ingress, packet) {
             return untracked;
         }
-        let me = self.entities.last()?;
+        let (_, me) = self.host_towards(from)?;
         self.tiers(Stage::PreDnat, Direction::Ingress, packet, |s| self.selects(s, me))
     }
 
@@ -278,15 +302,20 @@ impl<'a> Evaluator<'a> {
         if let Some(decided) = self.tiers(Stage::Normal, dir, packet, applies) {
             return decided;
         }
-        let own = self.profile(pod.profile, dir, packet);
-        own.map_or(self.world.namespaces[pod.namespace].open, |action| action == Action::Allow)
+        let open = self.world.namespaces[pod.namespace].open;
+        match self.profiles(&pod.profiles, dir, packet) {
+            Some(action) if !(pod.profiles.last && open) => action == Action::Allow,
+            _ => open,
+        }
     }
 
-    /// What a profile says.
-    fn profile(&self, profile: Option<usize>, dir: Direction, packet: &Wire) -> Option<Action> {
-        let profile = self.world.profiles.get(profile?)?;
-        let rules = if dir == Direction::Ingress { &profile.ingress } else { &profile.egress };
-        self.rules(rules, None, packet)
+    /// What the first profile says that says something. One that is not there denies.
+    fn profiles(&self, profiles: &Profiles, dir: Direction, packet: &Wire) -> Option<Action> {
+        profiles.own.iter().find_map(|p| {
+            let Some(profile) = self.world.profiles.get(*p) else { return Some(Action::Deny) };
+            let rules = if dir == Direction::Ingress { &profile.ingress } else { &profile.egress };
+            self.rules(rules, None, packet)
+        })
     }
 
     /// True where there is an endpoint with such ports.
@@ -296,21 +325,20 @@ impl<'a> Evaluator<'a> {
 
     /// What untracked policy of the node's endpoint says.
     fn untracked(&self, dir: Direction, packet: &Wire) -> Option<bool> {
-        self.world.host.as_ref().filter(|h| h.interface != Interface::Any)?;
-        let me = self.entities.last()?;
+        let (_, me) = self.host_towards(End::Outside).filter(|(h, _)| h.interface != Interface::Any)?;
         if packet.failsafe(dir) || packet.answers_failsafe(dir) {
             return None;
         }
         self.tiers(Stage::Untracked, dir, packet, |s| self.selects(s, me))
     }
 
-    fn host(&self, stage: Stage, dir: Direction, packet: &Wire) -> bool {
-        let Some(host) = &self.world.host else { return true };
-        let Some(me) = self.entities.last() else { return true };
+    /// What the node's endpoint towards an end says.
+    fn host(&self, towards: End, stage: Stage, dir: Direction, packet: &Wire) -> bool {
+        let Some((host, me)) = self.host_towards(towards) else { return true };
         match self.tiers(stage, dir, packet, |s| self.selects(s, me)) {
             Some(decided) => decided,
             None if stage != Stage::Normal => true,
-            None => self.profile(host.profile, dir, packet) == Some(Action::Allow),
+            None => self.profiles(&host.profiles, dir, packet) == Some(Action::Allow),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{texts, valid};
 use crate::world::{
-    Action, ClusterPeer, ClusterPods, ClusterPolicy, ClusterPort, ClusterRule, KubernetesPeer,
+    Action, ClusterPeer, ClusterPods, ClusterPolicy, ClusterPort, ClusterRule, End, KubernetesPeer,
     KubernetesPolicy, KubernetesPort, KubernetesRule, LabelSelector, NAMESPACES, Port, Selector, World,
 };
 
@@ -68,9 +68,18 @@ pub fn documents(world: &World) -> Vec<(Document, Value)> {
     }
     all.extend(world.cluster.iter().map(|p| (Document::Cluster, cluster(p))));
     for (n, s) in world.services.iter().enumerate() {
-        for v4 in [true, false] {
-            let family = if v4 { "IPv4" } else { "IPv6" };
-            let addresses = s.backends.iter().map(|e| json!({ "addresses": [e.address(v4)] }));
+        let slices: Vec<&[End]> = if s.apart { s.backends.chunks(1).collect() } else { vec![&s.backends] };
+        let families = [(true, "IPv4"), (false, "IPv6")];
+        for ((v4, family), (at, backends)) in
+            families.into_iter().flat_map(|f| slices.iter().enumerate().map(move |s| (f, s)))
+        {
+            let addresses = backends.iter().map(|e| {
+                let mut endpoint = json!({ "addresses": [e.address(v4)] });
+                if s.unready {
+                    endpoint["conditions"] = json!({ "ready": false, "serving": false });
+                }
+                endpoint
+            });
             let ports = s.ports.iter().enumerate().map(|(at, (tcp, port))| {
                 json!({ "name": format!("p{at}"), "protocol": protocol(*tcp), "port": port })
             });
@@ -79,7 +88,7 @@ pub fn documents(world: &World) -> Vec<(Document, Value)> {
                 json!({
                     "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
                     "metadata": {
-                        "name": format!("service{n}-{}", family.to_lowercase()),
+                        "name": format!("service{n}-{}-{at}", family.to_lowercase()),
                         "namespace": NAMESPACES[s.namespace],
                         "labels": { "kubernetes.io/service-name": format!("service{n}") },
                     },

@@ -8,9 +8,9 @@ use libcalico_model::{KeyValue, Revision};
 use serde_json::{Map, Value, json};
 
 use crate::world::{
-    ACCOUNTS, Action, End, FAILSAFE, Icmp, Interface, Labels, NAMESPACES, NODE, NamedPort, NamespaceSelector,
-    OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Protocol, Remote, Rule, Set, Side, UPLINK, World,
-    failsafe_net,
+    ACCOUNTS, Action, End, FAILSAFE, Icmp, Interface, Labels, NAMESPACES, NODE, NamespaceSelector,
+    OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Profiles, Protocol, Remote, Rule, Set, Side, UPLINK,
+    World, failsafe_net,
 };
 
 /// Every object of the world, as a datastore has it.
@@ -119,11 +119,12 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
         add(Kind::WorkloadEndpoint, Some(pod.namespace), &name, &labels, workload(n, pod));
     }
     for (n, r) in world.remotes.iter().enumerate() {
-        let labels = pod_labels(&r.labels, r.namespace, r.account);
+        let labels = pod_labels(&r.pod.labels, r.pod.namespace, r.pod.account);
         let name = format!("{OTHER_NODE}-k8s-r{n}-eth0");
-        add(Kind::WorkloadEndpoint, Some(r.namespace), &name, &labels, remote(n, r));
+        add(Kind::WorkloadEndpoint, Some(r.pod.namespace), &name, &labels, remote(n, r));
     }
-    if let Some(host) = &world.host {
+    for (name, host) in [("uplink", &world.host), ("beside", &world.beside)] {
+        let Some(host) = host else { continue };
         let addresses = [true, false].map(|v4| End::Node.address(v4).to_string());
         let mut spec = json!({ "node": NODE, "expectedIPs": addresses });
         match host.interface {
@@ -131,10 +132,8 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
             Interface::Any => spec["interfaceName"] = json!("*"),
             Interface::Addressed => {}
         }
-        if let Some(p) = host.profile {
-            spec["profiles"] = json!([format!("profile{p}")]);
-        }
-        add(Kind::HostEndpoint, None, "uplink", &host.labels, spec);
+        spec["profiles"] = json!(profile_names(&host.profiles));
+        add(Kind::HostEndpoint, None, name, &host.labels, spec);
     }
     for p in &world.policies {
         let kind = match (p.namespace.is_some(), p.staged) {
@@ -182,7 +181,7 @@ fn profile(world: &World, p: &Profile) -> Value {
 }
 
 fn workload(n: usize, pod: &Pod) -> Value {
-    let mut spec = endpoint(pod.namespace, pod.account, pod.profile, &pod.ports, End::Pod(n));
+    let mut spec = endpoint(pod, &[End::Pod(n)]);
     spec["node"] = json!(NODE);
     spec["pod"] = json!(pod_name(n));
     spec["interfaceName"] = json!(interface(n));
@@ -190,24 +189,32 @@ fn workload(n: usize, pod: &Pod) -> Value {
 }
 
 fn remote(n: usize, r: &Remote) -> Value {
-    let mut spec = endpoint(r.namespace, r.account, r.profile, &r.ports, r.at);
+    let mut spec = endpoint(&r.pod, &r.at);
     spec["node"] = json!(OTHER_NODE);
     spec["pod"] = json!(format!("r{n}"));
     spec["interfaceName"] = json!(format!("califar{n}"));
     spec
 }
 
-fn endpoint(namespace: usize, account: usize, profile: Option<usize>, ports: &[NamedPort], at: End) -> Value {
-    let (namespace, account) = (NAMESPACES[namespace], ACCOUNTS[account]);
-    let mut profiles = vec![format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")];
-    if let Some(p) = profile {
-        profiles.insert(0, format!("profile{p}"));
+fn profile_names(profiles: &Profiles) -> Vec<String> {
+    profiles.own.iter().map(|p| format!("profile{p}")).collect()
+}
+
+fn endpoint(pod: &Pod, at: &[End]) -> Value {
+    let (namespace, account) = (NAMESPACES[pod.namespace], ACCOUNTS[pod.account]);
+    let (mut profiles, mut own) = (Vec::new(), profile_names(&pod.profiles));
+    if !pod.profiles.last {
+        profiles.append(&mut own);
     }
-    let ports: Vec<Value> = ports
+    profiles.extend([format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")]);
+    profiles.append(&mut own);
+    let ports: Vec<Value> = pod
+        .ports
         .iter()
         .map(|p| json!({ "name": p.name, "protocol": if p.tcp { "TCP" } else { "UDP" }, "port": p.port }))
         .collect();
-    let networks = [format!("{}/32", at.address(true)), format!("{}/128", at.address(false))];
+    let both = |e: &End| [format!("{}/32", e.address(true)), format!("{}/128", e.address(false))];
+    let networks: Vec<String> = at.iter().flat_map(both).collect();
     json!({
         "orchestrator": "k8s", "endpoint": "eth0", "serviceAccountName": account, "containerID": "container",
         "profiles": profiles, "ipNetworks": networks, "ports": ports,
@@ -229,7 +236,9 @@ fn policy(world: &World, p: &Policy) -> Value {
             spec[name] = rules.iter().map(|r| rule(r, p.namespace, world)).collect();
         }
     }
-    spec["types"] = json!(types);
+    if p.types_given {
+        spec["types"] = json!(types);
+    }
     if p.purpose != PolicyUse::Normal {
         spec["applyOnForward"] = json!(true);
     }

@@ -6,7 +6,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{net, word};
+use super::{key, net, port_name, value};
 use crate::world::{
     Action, ClusterPeer, ClusterPods, ClusterPolicy, ClusterPort, ClusterRule, KubernetesPeer,
     KubernetesPolicy, KubernetesPort, KubernetesRule, LabelSelector, PORTS, Port, Selector,
@@ -14,11 +14,11 @@ use crate::world::{
 
 fn terms() -> impl Strategy<Value = LabelSelector> {
     let term = prop_oneof![
-        3 => (word(), word()).prop_map(|(k, v)| Selector::Is(k, v)),
-        1 => (word(), vec(word(), 1..3)).prop_map(|(k, v)| Selector::In(k, v)),
-        1 => (word(), vec(word(), 1..3)).prop_map(|(k, v)| Selector::NotIn(k, v)),
-        1 => word().prop_map(Selector::Has),
-        1 => word().prop_map(Selector::HasNot),
+        3 => (key(), value()).prop_map(|(k, v)| Selector::Is(k, v)),
+        1 => (key(), vec(value(), 1..3)).prop_map(|(k, v)| Selector::In(k, v)),
+        1 => (key(), vec(value(), 1..3)).prop_map(|(k, v)| Selector::NotIn(k, v)),
+        1 => key().prop_map(Selector::Has),
+        1 => key().prop_map(Selector::HasNot),
     ];
     prop_oneof![1 => Just(Vec::new()).boxed(), 1 => vec(term, 1..3).boxed()]
 }
@@ -31,13 +31,13 @@ fn number() -> impl Strategy<Value = Port> {
 }
 
 fn port() -> impl Strategy<Value = KubernetesPort> {
-    let port = prop_oneof![2 => number(), 1 => word().prop_map(|w| Port::Named(format!("port-{w}")))];
+    let port = prop_oneof![2 => number(), 1 => port_name().prop_map(Port::Named)];
     (any::<bool>(), of(port)).prop_map(|(tcp, port)| KubernetesPort { tcp, port })
 }
 
 /// A network and parts of it.
 fn block() -> impl Strategy<Value = KubernetesPeer> {
-    any::<bool>().prop_flat_map(|v4| (net(v4), vec(net(v4), 0..3))).prop_map(|(all, parts)| {
+    any::<bool>().prop_flat_map(|v4| (net(v4), vec(net(v4), 0..5))).prop_map(|(all, parts)| {
         let within = |part: &IpNet| all.contains(part) && part.prefix_len() > all.prefix_len();
         KubernetesPeer::Block(all, parts.into_iter().filter(within).collect())
     })
@@ -86,7 +86,7 @@ fn cluster_rules(egress: bool) -> impl Strategy<Value = Vec<ClusterRule>> {
     let port = prop_oneof![
         of(number()).prop_map(ClusterPort::Tcp),
         of(number()).prop_map(ClusterPort::Udp),
-        word().prop_map(|w| ClusterPort::Named(format!("port-{w}"))),
+        port_name().prop_map(ClusterPort::Named),
     ];
     let action = select(vec![Action::Allow, Action::Deny, Action::Pass]);
     let rule = (action, vec(peer, 1..3), vec(port, 0..3)).prop_map(|(action, peers, ports)| ClusterRule {
@@ -94,12 +94,12 @@ fn cluster_rules(egress: bool) -> impl Strategy<Value = Vec<ClusterRule>> {
         peers,
         ports,
     });
-    vec(rule, 0..3)
+    vec(rule, 0..4)
 }
 
 /// A `ClusterNetworkPolicy` without a name.
 pub fn cluster() -> impl Strategy<Value = ClusterPolicy> {
-    (any::<bool>(), 0i32..3, pods(), cluster_rules(false), cluster_rules(true)).prop_map(
+    (any::<bool>(), 0i32..2, pods(), cluster_rules(false), cluster_rules(true)).prop_map(
         |(admin, priority, subject, ingress, egress)| ClusterPolicy {
             name: String::new(),
             admin,

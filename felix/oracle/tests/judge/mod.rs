@@ -9,9 +9,6 @@ use felix_oracle::world::{End, NAMESPACES, Packet, Traffic, World};
 use proptest::strategy::{Strategy as _, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// The source port of `calicoctl policy explain`.
-pub const SOURCE_PORT: u16 = 54_321;
-
 /// A number of the environment.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
@@ -78,6 +75,12 @@ impl Explain {
     /// endpoint is any machine to it.
     pub fn ask(&mut self, world: &World, packet: &Packet, detail: Detail) -> Option<Answer> {
         if world.host.is_none() && packet.from == End::Node && matches!(packet.to, End::Pod(_)) {
+            return None;
+        }
+        // Of several host endpoints it does not say which one forwarded packets meet outside.
+        let ends = (packet.from, packet.to);
+        if world.beside.is_some() && matches!(ends, (End::Pod(_), End::Outside) | (End::Outside, End::Pod(_)))
+        {
             return None;
         }
         let traffic = match packet.traffic {
