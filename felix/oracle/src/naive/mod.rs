@@ -25,7 +25,7 @@ use ipnet::IpNet;
 
 use crate::world::{
     Action, End, FAILSAFE, Host, Interface, Labels, NAMESPACES, NamedPort, Packet, Pod, Policy, PolicyUse,
-    Profiles, Traffic, World, failsafe_net,
+    Profiles, Rule, Traffic, World, failsafe_net,
 };
 
 /// Direction, seen from the endpoint.
@@ -350,8 +350,6 @@ impl<'a> Evaluator<'a> {
         packet: &Wire,
         applies: impl Fn(&Subject) -> bool,
     ) -> Option<bool> {
-        let rules_of =
-            |p: &Policy| if dir == Direction::Ingress { p.ingress.clone() } else { p.egress.clone() };
         let for_stage = |p: &Policy| match stage {
             Stage::Normal => matches!(p.purpose, PolicyUse::Normal | PolicyUse::Forward),
             Stage::Forward => p.purpose == PolicyUse::Forward,
@@ -373,14 +371,14 @@ impl<'a> Evaluator<'a> {
                 .subjects
                 .iter()
                 .filter(|s| s.place == place && !s.policy.staged && for_stage(&s.policy))
-                .filter(|s| rules_of(&s.policy).is_some() && applies(s))
+                .filter(|s| rules_of(&s.policy, dir).is_some() && applies(s))
                 .collect();
             here.sort_by(|a, b| in_order(a, b));
             if here.is_empty() {
                 continue;
             }
             let verdict =
-                here.iter().find_map(|s| self.rules(&rules_of(&s.policy)?, s.policy.namespace, packet));
+                here.iter().find_map(|s| self.rules(rules_of(&s.policy, dir)?, s.policy.namespace, packet));
             match verdict {
                 Some(Action::Allow) => return Some(true),
                 Some(Action::Deny) => return Some(false),
@@ -401,6 +399,11 @@ impl<'a> Evaluator<'a> {
             && policy.account_selector.as_ref().is_none_or(|s| self.account_matches(s, e))
             && policy.selector.matches(&e.labels)
     }
+}
+
+fn rules_of(policy: &Policy, dir: Direction) -> Option<&[Rule]> {
+    let rules = if dir == Direction::Ingress { &policy.ingress } else { &policy.egress };
+    rules.as_deref()
 }
 
 /// By order, those without one last; then by name, namespace and kind.
