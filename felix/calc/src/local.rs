@@ -3,7 +3,7 @@
 //! In come the host's endpoints, changes of policies, tiers and profiles; out go, at a flush, active policies and
 //! profiles with their rules rendered, and endpoints with their policies in order. A policy is active while a local
 //! endpoint matches its selector; a profile while a local endpoint names it, whether the datastore has it or not: a
-//! missing profile has no rules, which denies.
+//! missing profile denies everything, whatever profiles come behind it.
 //!
 //! Always holds: the state after a flush depends on the current objects alone. Only what changed is calculated
 //! again: a changed endpoint asks the index of selectors, a changed policy asks the local endpoints.
@@ -21,8 +21,15 @@ use crate::ip_sets::IpSets;
 use crate::items::{ItemId, Items};
 use crate::policies::{Policies, Policy, PolicyId, ProfileRules};
 use crate::render::{Renderer, host_message, policy_message, workload_message};
+use crate::rules::ParsedRule;
 use crate::selector_index::SelectorIndex;
 use crate::tier_lists::MatchSets;
+
+/// In place of a profile that is not there, or not valid.
+fn missing_profile() -> Arc<ProfileRules> {
+    let deny: Box<[ParsedRule]> = [ParsedRule::deny()].into();
+    Arc::new(ProfileRules { inbound: deny.clone(), outbound: deny })
+}
 
 /// Name of a local endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -395,7 +402,7 @@ impl LocalEndpoints {
         for name in std::mem::take(&mut self.stale_profiles) {
             let old = self.active_profiles.remove(&name);
             let used = self.profile_users.contains_key(&name);
-            let new = used.then(|| world.profiles.get(&name).cloned().unwrap_or_default());
+            let new = used.then(|| world.profiles.get(&name).cloned().unwrap_or_else(missing_profile));
             if let (Some(old), Some(new)) = (&old, &new)
                 && old.sent == *new
             {

@@ -165,6 +165,11 @@ impl RawSide<'_> {
 }
 
 impl ParsedRule {
+    /// Denies everything.
+    pub fn deny() -> Self {
+        Self { action: Action::Deny, matches: Box::default() }
+    }
+
     /// Checks a rule.
     pub fn parse(rule: &backend::Rule, cache: &mut SelectorCache) -> Result<Self, RuleError> {
         let mut matches = Vec::new();

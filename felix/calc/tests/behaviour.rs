@@ -223,10 +223,19 @@ fn an_update_that_changes_nothing_says_nothing() {
 }
 
 #[test]
-fn a_missing_profile_has_no_rules() {
+fn a_profile_that_is_missing_or_not_valid_denies_whatever_comes_behind_it() {
     let mut node = Node::new();
-    node.set(&[(&pod_path("here", "a"), pod(&["10.0.0.1/32"], json!({}), &["nowhere"]))]);
-    assert!(node.0.mirror.profiles["nowhere"].inbound.is_empty());
+    let rules = |node: &Node| {
+        let profile = &node.0.mirror.profiles["first"];
+        [&profile.inbound, &profile.outbound].map(|r| r.iter().map(|r| r.action).collect::<Vec<_>>())
+    };
+    let path = "/calico/v1/policy/profile/first/rules";
+    node.set(&[(&pod_path("here", "a"), pod(&["10.0.0.1/32"], json!({}), &["first", "open"]))]);
+    assert_eq!(rules(&node), [[Action::Deny], [Action::Deny]]);
+    node.set(&[(path, json!({"inbound_rules": [{"action": "allow"}]}))]);
+    assert_eq!(rules(&node), [vec![Action::Allow], vec![]]);
+    node.set(&[(path, json!({"inbound_rules": [{"action": "allow", "src_selector": "a ==="}]}))]);
+    assert_eq!(rules(&node), [[Action::Deny], [Action::Deny]]);
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl<'a> Naive<'a> {
         }
         w.profile_ids.iter().any_decided(|name| {
             let Some(Value::ProfileRules(rules)) = self.objects.get(&Key::ProfileRules(name.clone())) else {
-                return None;
+                return Some(false);
             };
             let inbound = dir == Direction::Ingress;
             let decided =

@@ -145,7 +145,7 @@ const PAIRS: [(&str, Without); 9] = [
 ];
 
 /// What stands in policies, tiers and endpoints.
-const OBJECTS: [(&str, Without); 24] = [
+const OBJECTS: [(&str, Without); 25] = [
     ("namespaceSelector of policies", |w| policies(w, |p| p.namespace_selector = None)),
     ("serviceAccountSelector of policies", |w| policies(w, |p| p.account_selector = None)),
     ("types left out", |w| {
@@ -165,6 +165,7 @@ const OBJECTS: [(&str, Without); 24] = [
     ("tiers that pass", |w| w.tiers.iter_mut().for_each(|t| t.pass = false)),
     ("labels of profiles", |w| w.profiles.iter_mut().for_each(|p| p.labels = Labels::new())),
     ("order of profiles", |w| endpoint_profiles(w, |own| own.reverse())),
+    ("profiles that are not there", |w| endpoint_profiles(w, |own| own.retain(|p| *p < 2))),
     ("profiles before their namespace's", |w| w.pods.iter_mut().for_each(|p| p.profiles.last = true)),
     ("network sets", |w| w.sets.clear()),
     ("sets of namespaces", |w| w.sets.retain(|s| s.namespace.is_none())),

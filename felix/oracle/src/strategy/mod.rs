@@ -135,13 +135,14 @@ fn profile(theme: &Theme) -> impl Strategy<Value = Profile> + use<> {
     (labels(), rules(), rules()).prop_map(|(labels, ingress, egress)| Profile { labels, ingress, egress })
 }
 
-/// Which profiles an endpoint names, of two.
+/// Which profiles an endpoint names, of two that are there and one that is not.
 fn profiles() -> impl Strategy<Value = Profiles> {
     let one = prop_oneof![6 => Just(vec![0]), 6 => Just(vec![1])];
     let own = prop_oneof![
         8 => Just(Vec::new()).boxed(),
         4 => one.boxed(),
         4 => select(vec![vec![0, 1], vec![1, 0]]).boxed(),
+        1 => select(vec![vec![0, 2], vec![2, 1], vec![2]]).boxed(),
     ];
     (own, weighted(0.3, Just(()))).prop_map(|(own, last)| Profiles { own, last: last.is_some() })
 }
