@@ -251,9 +251,8 @@ impl EndpointManager {
         let endings = self.endings.set(interface, active.map_or([None, None], |e| ending(e)));
         let chains = found.as_ref().map(|e| endpoint::workload(e, &self.config, steps, endings));
         let maps = ["cali-to-wl-dispatch", "cali-from-wl-dispatch"];
-        let prefixes = ["cali-tw-", "cali-fw-"];
-        let ids = prefixes.map(|p| ChainId::new(Table::Filter, names::endpoint_chain(p, interface)));
-        let chains = chains.map(|all| all.map(|(_, chain)| Arc::new(chain)));
+        let ids = Direction::BOTH.map(|d| ChainId::new(Table::Filter, names::workload_chain(d, interface)));
+        let chains = chains.map(|all| all.map(Arc::new));
         for family in self.config.families() {
             let tables = out.tables.family(*family);
             let chains =

@@ -70,16 +70,15 @@ pub fn behind(list: &[TierSteps]) -> Behind {
     }
 }
 
-/// `cali-tw-…` and `cali-fw-…` of a workload: traffic to it, traffic from it. The same in both families. `endings` are the
-/// chains of its endings ([`Ending`]).
+/// What is in a workload's own chains ([`names::workload_chain`]), the same in both families. `endings` are the chains of
+/// its endings ([`Ending`]).
 #[must_use]
 pub fn workload(
     endpoint: &WorkloadEndpoint,
     config: &Config,
     steps: [Option<&Steps>; 2],
     endings: [Option<Arc<str>>; 2],
-) -> [(ChainId, Chain); 2] {
-    let name = |prefix| ChainId::new(Table::Filter, names::endpoint_chain(prefix, &endpoint.interface_name));
+) -> [Chain; 2] {
     let chain = |direction, steps, ending| {
         if endpoint.active {
             workload_chain(config, direction, steps, ending)
@@ -88,10 +87,7 @@ pub fn workload(
         }
     };
     let ([to, from], [to_end, from_end]) = (steps, endings);
-    [
-        (name("cali-tw-"), chain(Direction::Ingress, to, to_end)),
-        (name("cali-fw-"), chain(Direction::Egress, from, from_end)),
-    ]
+    [chain(Direction::Ingress, to, to_end), chain(Direction::Egress, from, from_end)]
 }
 
 /// What all workloads' chains of a direction begin with: `cali-to-wl-start`, `cali-from-wl-start`. What goes on behind it

@@ -77,7 +77,7 @@ pub fn profile_chain(direction: Direction, name: &str) -> String {
     limited(prefix, name, MAX_CHAIN_NAME)
 }
 
-/// `cali-tw-cali0123`, `cali-fw-…`, `cali-th-…`, `cali-fh-…`, `cali-thfw-…`, `cali-fhfw-…`.
+/// `cali-th-eth0`, `cali-fh-…`, `cali-thfw-…`, `cali-fhfw-…`.
 #[must_use]
 pub fn endpoint_chain(prefix: &str, interface: &str) -> String {
     limited(prefix, interface, MAX_CHAIN_NAME)
@@ -120,10 +120,19 @@ pub fn start_chain(direction: Direction) -> &'static str {
     }
 }
 
-/// True for `cali-tw-…` and `cali-fw-…`.
+/// What workloads' own chains are called, by [`Direction::index`].
+const WORKLOAD_PREFIXES: [&str; 2] = ["cali-tw-", "cali-fw-"];
+
+/// `cali-tw-cali0123`, `cali-fw-…`: traffic to a workload, traffic from it.
+#[must_use]
+pub fn workload_chain(direction: Direction, interface: &str) -> String {
+    endpoint_chain(WORKLOAD_PREFIXES[direction.index()], interface)
+}
+
+/// True for what [`workload_chain`] makes.
 #[must_use]
 pub fn is_workload_chain(name: &str) -> bool {
-    name.starts_with("cali-tw-") || name.starts_with("cali-fw-")
+    WORKLOAD_PREFIXES.iter().any(|p| name.starts_with(p))
 }
 
 /// `cali-te-HASH`, `cali-fe-…`: how chains of workloads end that have these profiles, and policies with this action at
@@ -183,6 +192,15 @@ mod tests {
         assert_eq!(policy_chain(Direction::Ingress, &gnp), "cali-pi-gnp/allow-web");
         let np = key(PolicyKind::NetworkPolicy, "default", "np-db");
         assert_eq!(policy_chain(Direction::Egress, &np), "cali-po-np/default/np-db");
+    }
+
+    #[test]
+    fn a_workloads_chains_are_told_from_others() {
+        let own = Direction::BOTH.map(|d| workload_chain(d, "cali0123"));
+        assert_eq!(own, ["cali-tw-cali0123", "cali-fw-cali0123"]);
+        assert!(own.iter().all(|name| is_workload_chain(name)));
+        assert!(!is_workload_chain(&group_chain(Direction::Ingress, "cali0123")));
+        assert!(!is_workload_chain(start_chain(Direction::Egress)));
     }
 
     #[test]
