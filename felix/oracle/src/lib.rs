@@ -9,7 +9,7 @@
 //! shares no code with the selector language, the conversion, the calculation or the dataplane, which are what it
 //! judges. It decides about a connection's first packet and, where nothing is tracked, about the answer to it.
 //!
-//! Left out: HTTP, natting, two endpoints of one node with one address.
+//! Left out: natting. Of two endpoints of one node with one address: which of them gets its packets.
 
 pub mod naive;
 pub mod resources;

@@ -29,6 +29,9 @@ pub const FAILSAFE: u16 = 7003;
 /// A node besides [`NODE`], of which policy knows endpoints.
 pub const OTHER_NODE: &str = "elsewhere";
 
+/// Number of the profile that is there unwritten and allows everything, in [`Profiles::own`].
+pub const DEFAULT_ALLOW: usize = 99;
+
 /// Whom the inward failsafe port is for: the machine outside, by its IPv4 address alone.
 #[must_use]
 pub fn failsafe_net() -> IpNet {
@@ -72,6 +75,8 @@ pub enum Traffic {
     Tcp(u16),
     Udp(u16),
     UdpLite(u16),
+    /// No packet of it is sent: few kernels speak it. What evaluators answer is judged.
+    Sctp(u16),
     /// An echo request.
     Ping,
 }
@@ -79,8 +84,36 @@ pub enum Traffic {
 impl Traffic {
     /// What is tried between two ends.
     pub fn all() -> impl Iterator<Item = Traffic> {
-        let by_port = PORTS.into_iter().flat_map(|p| [Self::Tcp(p), Self::Udp(p)]);
-        by_port.chain([Self::UdpLite(FAILSAFE), Self::Ping])
+        let [first, second, failsafe] = PORTS;
+        let tcp = PORTS.into_iter().map(Self::Tcp);
+        let udp = [first, failsafe].into_iter().map(Self::Udp);
+        tcp.chain(udp).chain([Self::Sctp(second), Self::UdpLite(failsafe), Self::Ping])
+    }
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Transport {
+    /// IANA number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        Protocol::from(self).number()
+    }
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+            Transport::Sctp => Self::Sctp,
+        }
     }
 }
 
@@ -117,6 +150,20 @@ pub struct World {
     pub host: Option<Host>,
     /// A wildcard endpoint of the node besides one of [`UPLINK`] alone.
     pub beside: Option<Host>,
+    /// The machine outside, as an endpoint of [`OTHER_NODE`].
+    pub outside: Option<Host>,
+}
+
+impl World {
+    /// True where packets to the end's address are its own: of pods of this node with one address the first by name has
+    /// them.
+    #[must_use]
+    pub fn owns_its_address(&self, end: End) -> bool {
+        let End::Pod(n) = end else { return true };
+        let name = |n: usize| self.pods.get(n).map(|p| (NAMESPACES[p.namespace], n));
+        let rivals = (0..self.pods.len()).filter(|r| self.pods[*r].also == Some(n));
+        rivals.into_iter().all(|rival| name(n) < name(rival))
+    }
 }
 
 /// A namespace.
@@ -135,22 +182,34 @@ pub struct Pod {
     pub labels: Labels,
     pub ports: Vec<NamedPort>,
     pub profiles: Profiles,
+    /// It has the address of this pod too, besides its own. Not said of pods of another node.
+    pub also: Option<usize>,
 }
 
-/// Which profiles an endpoint names, besides those of its namespace and account.
+/// Which profiles an endpoint names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profiles {
-    /// Of [`World::profiles`], in this order. One that is not there denies.
+    /// Of [`World::profiles`] and [`DEFAULT_ALLOW`], in this order. One that is not there denies.
     pub own: Vec<usize>,
-    /// Those of namespace and account come first.
-    pub last: bool,
+    /// Said of pods alone.
+    pub membership: Membership,
+}
+
+/// Where a pod names the profiles of its namespace and its account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    #[default]
+    BehindOwn,
+    BeforeOwn,
+    /// Nowhere: it has their labels and rules no more. It stays in its namespace.
+    Nowhere,
 }
 
 /// A port with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPort {
     pub name: String,
-    pub tcp: bool,
+    pub transport: Transport,
     pub port: u16,
 }
 
@@ -191,8 +250,8 @@ pub struct Remote {
 pub struct Service {
     pub namespace: usize,
     pub backends: Vec<End>,
-    /// True: TCP, else UDP; and the backends' port.
-    pub ports: Vec<(bool, u16)>,
+    /// With the backends' port.
+    pub ports: Vec<(Transport, u16)>,
     /// Its backends are not ready. They are its backends all the same.
     pub unready: bool,
     /// Each backend is told of in a slice of its own.
@@ -215,6 +274,9 @@ pub enum Interface {
 pub struct Host {
     pub labels: Labels,
     pub interface: Interface,
+    /// It says which addresses it has; else no selector finds it at the other end. Always where these find it.
+    pub addresses: bool,
+    pub ports: Vec<NamedPort>,
     pub profiles: Profiles,
 }
 
@@ -246,8 +308,10 @@ pub struct Policy {
     pub namespace_selector: Option<Selector>,
     /// Only pods of accounts with such labels.
     pub account_selector: Option<Selector>,
-    /// False: `types` is left to be what the API says it is then.
+    /// False: `types` is left to be what the API says it is then, and so are a selector of all and the default tier.
     pub types_given: bool,
+    /// It has a hint for performance, which changes no verdict.
+    pub hint: bool,
     pub ingress: Option<Vec<Rule>>,
     pub egress: Option<Vec<Rule>>,
     pub purpose: PolicyUse,
@@ -270,7 +334,10 @@ pub enum Protocol {
     Icmp,
     Icmpv6,
     UdpLite,
+    Sctp,
     Number(u8),
+    /// Its number, written as text.
+    Digits(u8),
 }
 
 impl Protocol {
@@ -283,7 +350,8 @@ impl Protocol {
             Self::Icmp => 1,
             Self::Icmpv6 => 58,
             Self::UdpLite => 136,
-            Self::Number(n) => n,
+            Self::Sctp => 132,
+            Self::Number(n) | Self::Digits(n) => n,
         }
     }
 }
@@ -304,6 +372,8 @@ pub struct Rule {
     pub not_protocol: Option<Protocol>,
     pub icmp: Option<Icmp>,
     pub not_icmp: Option<Icmp>,
+    /// It is about requests of HTTP, which no dataplane here looks at: it never matches. Of allowing ingress alone.
+    pub http: bool,
     pub source: Side,
     pub destination: Side,
 }
@@ -381,7 +451,7 @@ pub enum KubernetesPeer {
 /// A port of a `NetworkPolicy` of Kubernetes; none is all of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesPort {
-    pub tcp: bool,
+    pub transport: Transport,
     pub port: Option<Port>,
 }
 
@@ -424,7 +494,6 @@ pub enum ClusterPeer {
 /// A protocol with or without ports, or a named port of any protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterPort {
-    Tcp(Option<Port>),
-    Udp(Option<Port>),
+    Of(Transport, Option<Port>),
     Named(String),
 }

@@ -9,8 +9,9 @@ mod judge;
 
 use felix_oracle::naive::Evaluator;
 use felix_oracle::world::{
-    Action, ClusterPort, Interface, KubernetesPeer, Labels, NamespaceSelector, Packet, Policy, PolicyUse,
-    Port, Rule, SOURCE_PORT, Side, Traffic, World,
+    Action, ClusterPort, DEFAULT_ALLOW, Host, Interface, KubernetesPeer, Labels, Membership,
+    NamespaceSelector, Packet, Policy, PolicyUse, Port, Profiles, Protocol, Rule, SOURCE_PORT, Side, Traffic,
+    World,
 };
 use judge::{packets, world_of};
 use proptest::strategy::ValueTree as _;
@@ -56,17 +57,37 @@ fn purpose(world: &mut World, of: PolicyUse) {
     });
 }
 
+fn membership(world: &mut World, change: impl Fn(&mut Profiles)) {
+    world.pods.iter_mut().for_each(|p| change(&mut p.profiles));
+}
+
+fn protocols(world: &mut World, is: impl Fn(Protocol) -> bool) {
+    let keep = |p: &mut Option<Protocol>| *p = p.filter(|p| !is(*p));
+    rules(world, |r| {
+        keep(&mut r.protocol);
+        keep(&mut r.not_protocol);
+    });
+}
+
+fn hosts(world: &mut World, change: impl FnMut(&mut Host)) {
+    world.host.iter_mut().chain(&mut world.beside).chain(&mut world.outside).for_each(change);
+}
+
 fn endpoint_profiles(world: &mut World, change: impl Fn(&mut Vec<usize>)) {
     let pods = world.pods.iter_mut().chain(world.remotes.iter_mut().map(|r| &mut r.pod));
     pods.for_each(|p| change(&mut p.profiles.own));
-    world.host.iter_mut().chain(&mut world.beside).for_each(|h| change(&mut h.profiles.own));
+    hosts(world, |h| change(&mut h.profiles.own));
 }
 
 /// What stands in rules of Calico's policies and of profiles.
-const RULES: [(&str, Without); 21] = [
+const RULES: [(&str, Without); 25] = [
     ("Pass", |w| rules(w, |r| r.action = if r.action == Action::Pass { Action::Deny } else { r.action })),
     ("Log", |w| rules(w, |r| r.action = if r.action == Action::Log { Action::Allow } else { r.action })),
     ("ipVersion", |w| rules(w, |r| r.ip_version = None)),
+    ("HTTP", |w| rules(w, |r| r.http = false)),
+    ("SCTP", |w| protocols(w, |p| p == Protocol::Sctp)),
+    ("UDPLite", |w| protocols(w, |p| p == Protocol::UdpLite)),
+    ("protocols' numbers as text", |w| protocols(w, |p| matches!(p, Protocol::Digits(_)))),
     ("notProtocol", |w| rules(w, |r| r.not_protocol = None)),
     ("icmp", |w| rules(w, |r| r.icmp = None)),
     ("notICMP", |w| rules(w, |r| r.not_icmp = None)),
@@ -145,7 +166,7 @@ const PAIRS: [(&str, Without); 9] = [
 ];
 
 /// What stands in policies, tiers and endpoints.
-const OBJECTS: [(&str, Without); 25] = [
+const OBJECTS: [(&str, Without); 32] = [
     ("namespaceSelector of policies", |w| policies(w, |p| p.namespace_selector = None)),
     ("serviceAccountSelector of policies", |w| policies(w, |p| p.account_selector = None)),
     ("types left out", |w| {
@@ -165,8 +186,32 @@ const OBJECTS: [(&str, Without); 25] = [
     ("tiers that pass", |w| w.tiers.iter_mut().for_each(|t| t.pass = false)),
     ("labels of profiles", |w| w.profiles.iter_mut().for_each(|p| p.labels = Labels::new())),
     ("order of profiles", |w| endpoint_profiles(w, |own| own.reverse())),
-    ("profiles that are not there", |w| endpoint_profiles(w, |own| own.retain(|p| *p < 2))),
-    ("profiles before their namespace's", |w| w.pods.iter_mut().for_each(|p| p.profiles.last = true)),
+    ("profiles that are not there", |w| endpoint_profiles(w, |own| own.retain(|p| *p != 2))),
+    ("the profile that allows everything", |w| {
+        endpoint_profiles(w, |own| own.retain(|p| *p != DEFAULT_ALLOW));
+    }),
+    ("profiles before their namespace's", |w| {
+        membership(w, |p| {
+            if p.membership == Membership::BehindOwn {
+                p.membership = Membership::BeforeOwn;
+            }
+        });
+    }),
+    ("pods without their namespace's profile", |w| {
+        membership(w, |p| {
+            if p.membership == Membership::Nowhere {
+                p.membership = Membership::BehindOwn;
+            }
+        });
+    }),
+    ("pods without any profile", |w| {
+        membership(w, |p| {
+            if p.membership == Membership::Nowhere && p.own.is_empty() {
+                p.membership = Membership::BehindOwn;
+            }
+        });
+    }),
+    ("two pods with one address", |w| w.pods.iter_mut().for_each(|p| p.also = None)),
     ("network sets", |w| w.sets.clear()),
     ("sets of namespaces", |w| w.sets.retain(|s| s.namespace.is_none())),
     ("endpoints elsewhere", |w| w.remotes.clear()),
@@ -190,8 +235,11 @@ const OBJECTS: [(&str, Without); 25] = [
     }),
     ("a wildcard endpoint beside another", |w| w.beside = None),
     ("labels of host endpoints", |w| {
-        w.host.iter_mut().chain(&mut w.beside).for_each(|h| h.labels = Labels::new());
+        hosts(w, |h| h.labels = Labels::new());
     }),
+    ("named ports of host endpoints", |w| hosts(w, |h| h.ports.clear())),
+    ("host endpoints that do not say their addresses", |w| hosts(w, |h| h.addresses = true)),
+    ("host endpoints elsewhere", |w| w.outside = None),
     ("closed namespaces", |w| w.namespaces.iter_mut().for_each(|n| n.open = true)),
 ];
 
@@ -227,10 +275,8 @@ const KUBERNETES: [(&str, Without); 8] = [
 fn worlds_are_worth_judging() {
     let features: Vec<&(&str, Without)> =
         RULES.iter().chain(&PAIRS).chain(&OBJECTS).chain(&KUBERNETES).collect();
-    // Of one family and to two ports: what decides about others is not another feature.
-    let told_apart = |p: &Packet| {
-        p.v4 && matches!(p.traffic, Traffic::Tcp(7001 | 7002) | Traffic::Udp(7001) | Traffic::Ping)
-    };
+    // Of one family and to a port of each protocol: what decides about others is not another feature.
+    let told_apart = |p: &Packet| p.v4 && !matches!(p.traffic, Traffic::Tcp(7003) | Traffic::Udp(7003));
     let packets: Vec<Packet> = packets(|| SOURCE_PORT).into_iter().filter(told_apart).collect();
     let mut decided = vec![0; features.len()];
     let (mut open, mut closed) = (0, 0);

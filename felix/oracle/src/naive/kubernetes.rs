@@ -44,6 +44,7 @@ pub fn policy(p: &KubernetesPolicy) -> Subject {
             namespace_selector: None,
             account_selector: None,
             types_given: true,
+            hint: false,
             ingress,
             egress,
             purpose: PolicyUse::Normal,
@@ -71,6 +72,7 @@ pub fn cluster(p: &ClusterPolicy) -> Subject {
             namespace_selector: Some(all_of(&p.subject.namespaces)),
             account_selector: None,
             types_given: true,
+            hint: false,
             ingress: rules(&p.ingress, true),
             egress: rules(&p.egress, false),
             purpose: PolicyUse::Normal,
@@ -95,6 +97,7 @@ fn rule(action: Action, protocol: Option<Protocol>, peer: Side, ports: Vec<Port>
         not_protocol: None,
         icmp: None,
         not_icmp: None,
+        http: false,
         source,
         destination,
     }
@@ -104,14 +107,8 @@ fn allows(r: &KubernetesRule, namespace: usize, ingress: bool) -> Vec<Rule> {
     let everyone = vec![Side::default()];
     let peers =
         if r.peers.is_empty() { everyone } else { r.peers.iter().map(|p| peer(p, namespace)).collect() };
-    let mut ports: Vec<(Option<Protocol>, Vec<Port>)> = r
-        .ports
-        .iter()
-        .map(|p| {
-            let protocol = if p.tcp { Protocol::Tcp } else { Protocol::Udp };
-            (Some(protocol), p.port.iter().cloned().collect())
-        })
-        .collect();
+    let mut ports: Vec<(Option<Protocol>, Vec<Port>)> =
+        r.ports.iter().map(|p| (Some(p.transport.into()), p.port.iter().cloned().collect())).collect();
     if ports.is_empty() {
         ports.push((None, Vec::new()));
     }
@@ -166,12 +163,10 @@ fn decides(r: &ClusterRule, ingress: bool) -> Vec<Rule> {
         .collect();
     let mut ports = Vec::new();
     for p in &r.ports {
-        let list = |p: &Option<Port>| p.iter().cloned().collect();
-        match p {
-            ClusterPort::Tcp(p) => ports.push((Some(Protocol::Tcp), list(p))),
-            ClusterPort::Udp(p) => ports.push((Some(Protocol::Udp), list(p))),
-            ClusterPort::Named(name) => ports.push((None, vec![Port::Named(name.clone())])),
-        }
+        ports.push(match p {
+            ClusterPort::Of(transport, p) => (Some((*transport).into()), p.iter().cloned().collect()),
+            ClusterPort::Named(name) => (None, vec![Port::Named(name.clone())]),
+        });
     }
     if ports.is_empty() {
         ports.push((None, Vec::new()));

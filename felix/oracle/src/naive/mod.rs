@@ -5,7 +5,9 @@
 //! - In a tier that has policies for the endpoint and direction, the first rule that matches decides; `Pass` goes to
 //!   the next tier, `Log` decides nothing; at the tier's end its default action decides.
 //! - After the tiers the endpoint's profiles decide, in their order; where none does, the packet is denied. A profile
-//!   that is named and is not there denies (upstream's word; the documentation has none).
+//!   that is named and is not there denies (upstream's word; the documentation has none). An endpoint without profiles
+//!   is denied.
+//! - Labels of a namespace and of an account come by their profiles: a pod that does not name these has none of them.
 //! - A packet between two pods must leave the one and be let into the other. What the node forwards to or from its own
 //!   endpoint meets the policies that apply on forward; without any it passes there.
 //! - At the node's own endpoint failsafe ports come first, then untracked policy, then policy before address
@@ -24,8 +26,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::world::{
-    Action, End, FAILSAFE, Host, Interface, Labels, NAMESPACES, NamedPort, Packet, Pod, Policy, PolicyUse,
-    Profiles, Rule, Traffic, World, failsafe_net,
+    Action, DEFAULT_ALLOW, End, FAILSAFE, Host, Interface, Labels, Membership, NAMESPACES, NamedPort, Packet,
+    Pod, Policy, PolicyUse, Profiles, Rule, Traffic, World, failsafe_net,
 };
 
 /// Direction, seen from the endpoint.
@@ -40,6 +42,8 @@ struct Entity {
     namespace: Option<usize>,
     /// Pods alone have one.
     account: Option<usize>,
+    /// It has the labels of its namespace and its account.
+    inherits: bool,
     labels: Labels,
     nets: Vec<IpNet>,
     ports: Vec<NamedPort>,
@@ -63,6 +67,7 @@ impl Wire {
             Traffic::Tcp(port) => (6, port, None),
             Traffic::Udp(port) => (17, port, None),
             Traffic::UdpLite(port) => (136, port, None),
+            Traffic::Sctp(port) => (132, port, None),
             Traffic::Ping if p.v4 => (1, 0, Some((8, 0))),
             Traffic::Ping => (58, 0, Some((128, 0))),
         };
@@ -146,33 +151,39 @@ fn pod_at(world: &World, pod: &Pod, at: &[End]) -> Entity {
     Entity {
         namespace: Some(pod.namespace),
         account: Some(pod.account),
+        inherits: pod.profiles.membership != Membership::Nowhere,
         labels: with_profiles(world, &pod.labels, &pod.profiles),
         nets: at.iter().flat_map(|e| both_families(*e)).collect(),
         ports: pod.ports.clone(),
     }
 }
 
-/// Pods first, by number; host endpoints last.
+/// Pods first, by number; the node's endpoints last.
 fn entities(world: &World) -> Vec<Entity> {
     let mut all = Vec::new();
     for (n, pod) in world.pods.iter().enumerate() {
-        all.push(pod_at(world, pod, &[End::Pod(n)]));
+        let at: Vec<End> = [n].into_iter().chain(pod.also).map(End::Pod).collect();
+        all.push(pod_at(world, pod, &at));
     }
     all.extend(world.remotes.iter().map(|r| pod_at(world, &r.pod, &r.at)));
     for set in &world.sets {
         let (namespace, labels, nets) = (set.namespace, set.labels.clone(), set.nets.clone());
-        all.push(Entity { namespace, account: None, labels, nets, ports: Vec::new() });
+        all.push(Entity { namespace, account: None, inherits: true, labels, nets, ports: Vec::new() });
     }
-    for host in hosts(world) {
-        all.push(Entity {
-            namespace: None,
-            account: None,
-            labels: with_profiles(world, &host.labels, &host.profiles),
-            nets: both_families(End::Node),
-            ports: Vec::new(),
-        });
-    }
+    all.extend(world.outside.iter().map(|h| host_at(world, h, End::Outside)));
+    all.extend(hosts(world).map(|h| host_at(world, h, End::Node)));
     all
+}
+
+fn host_at(world: &World, host: &Host, end: End) -> Entity {
+    Entity {
+        namespace: None,
+        account: None,
+        inherits: false,
+        labels: with_profiles(world, &host.labels, &host.profiles),
+        nets: if host.addresses { both_families(end) } else { Vec::new() },
+        ports: host.ports.clone(),
+    }
 }
 
 /// The node's endpoints.
@@ -303,15 +314,20 @@ impl<'a> Evaluator<'a> {
             return decided;
         }
         let open = self.world.namespaces[pod.namespace].open;
-        match self.profiles(&pod.profiles, dir, packet) {
-            Some(action) if !(pod.profiles.last && open) => action == Action::Allow,
-            _ => open,
+        let own = || self.profiles(&pod.profiles, dir, packet).map(|action| action == Action::Allow);
+        match pod.profiles.membership {
+            Membership::Nowhere => own().unwrap_or(false),
+            Membership::BehindOwn => own().unwrap_or(open),
+            Membership::BeforeOwn => open || own().unwrap_or(false),
         }
     }
 
     /// What the first profile says that says something. One that is not there denies.
     fn profiles(&self, profiles: &Profiles, dir: Direction, packet: &Wire) -> Option<Action> {
         profiles.own.iter().find_map(|p| {
+            if *p == DEFAULT_ALLOW {
+                return Some(Action::Allow);
+            }
             let Some(profile) = self.world.profiles.get(*p) else { return Some(Action::Deny) };
             let rules = if dir == Direction::Ingress { &profile.ingress } else { &profile.egress };
             self.rules(rules, None, packet)

@@ -17,14 +17,14 @@ enum Which {
 impl Evaluator<'_> {
     pub(super) fn namespace_matches(&self, selector: &Selector, e: &Entity) -> bool {
         let none = Labels::new();
-        let labels = e.namespace.map_or(&none, |n| &self.world.namespaces[n].labels);
+        let labels = e.namespace.filter(|_| e.inherits).map_or(&none, |n| &self.world.namespaces[n].labels);
         selector.matches_member(labels, e.namespace.is_some())
     }
 
     pub(super) fn account_matches(&self, selector: &Selector, e: &Entity) -> bool {
         let none = Labels::new();
         let account = e.namespace.zip(e.account);
-        let labels = account.map_or(&none, |(n, a)| &self.world.accounts[n][a]);
+        let labels = account.filter(|_| e.inherits).map_or(&none, |(n, a)| &self.world.accounts[n][a]);
         selector.matches_member(labels, account.is_some())
     }
 
@@ -39,7 +39,8 @@ impl Evaluator<'_> {
             p.icmp.is_some_and(|(kind, code)| i.icmp_type == kind && i.code.is_none_or(|c| c == code))
         };
         let version = if p.src.is_ipv4() { 4 } else { 6 };
-        rule.ip_version.is_none_or(|v| v == version)
+        !rule.http
+            && rule.ip_version.is_none_or(|v| v == version)
             && rule.protocol.is_none_or(|x| x.number() == p.protocol)
             && rule.not_protocol.is_none_or(|x| x.number() != p.protocol)
             && rule.icmp.as_ref().is_none_or(icmp)
@@ -64,7 +65,9 @@ impl Evaluator<'_> {
         // A named port stands for that port of the endpoints that the side selects.
         let named = |name: &String| {
             let has = |e: &Entity| {
-                e.ports.iter().any(|n| n.name == *name && n.port == port && number(n.tcp) == p.protocol)
+                e.ports
+                    .iter()
+                    .any(|n| n.name == *name && n.port == port && n.transport.number() == p.protocol)
             };
             self.holders(addr).any(|e| has(e) && (!restricted || chosen(e)))
         };
@@ -89,7 +92,7 @@ impl Evaluator<'_> {
         let Some(service) = self.world.services.get(service) else { return false };
         service.backends.iter().any(|e| e.address(addr.is_ipv4()) == addr)
             && port.is_none_or(|(protocol, port)| {
-                service.ports.iter().any(|(tcp, p)| number(*tcp) == protocol && *p == port)
+                service.ports.iter().any(|(transport, p)| transport.number() == protocol && *p == port)
             })
     }
 
@@ -114,10 +117,6 @@ impl Evaluator<'_> {
             && side.account_selector.as_ref().is_none_or(|s| self.account_matches(s, e))
             && side.selector.as_ref().is_none_or(|s| s.matches(&e.labels))
     }
-}
-
-fn number(tcp: bool) -> u8 {
-    if tcp { 6 } else { 17 }
 }
 
 fn restricts(side: &Side) -> bool {

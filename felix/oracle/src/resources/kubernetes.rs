@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{texts, valid};
 use crate::world::{
     Action, ClusterPeer, ClusterPods, ClusterPolicy, ClusterPort, ClusterRule, End, KubernetesPeer,
-    KubernetesPolicy, KubernetesPort, KubernetesRule, LabelSelector, NAMESPACES, Port, Selector, World,
+    KubernetesPolicy, KubernetesPort, KubernetesRule, LabelSelector, NAMESPACES, Port, Selector, Transport,
+    World,
 };
 
 /// What a document is.
@@ -80,8 +81,8 @@ pub fn documents(world: &World) -> Vec<(Document, Value)> {
                 }
                 endpoint
             });
-            let ports = s.ports.iter().enumerate().map(|(at, (tcp, port))| {
-                json!({ "name": format!("p{at}"), "protocol": protocol(*tcp), "port": port })
+            let ports = s.ports.iter().enumerate().map(|(at, (transport, port))| {
+                json!({ "name": format!("p{at}"), "protocol": protocol(*transport), "port": port })
             });
             all.push((
                 Document::Slice,
@@ -110,8 +111,13 @@ pub fn service_match(world: &World, service: usize, namespace: Option<usize>) ->
     out
 }
 
-fn protocol(tcp: bool) -> &'static str {
-    if tcp { "TCP" } else { "UDP" }
+/// As Kubernetes writes it, and Calico too.
+pub fn protocol(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+        Transport::Sctp => "SCTP",
+    }
 }
 
 fn label_selector(terms: &LabelSelector) -> Value {
@@ -201,11 +207,12 @@ fn peer(p: &KubernetesPeer) -> Value {
 
 fn port(p: &KubernetesPort) -> Value {
     let mut out = json!({});
-    if !p.tcp {
-        out["protocol"] = json!("UDP");
+    // TCP goes without saying, but an empty port would say nothing.
+    if p.transport != Transport::Tcp || p.port.is_none() {
+        out["protocol"] = json!(protocol(p.transport));
     }
     match &p.port {
-        None => out["protocol"] = json!(protocol(p.tcp)),
+        None => {}
         Some(Port::Number(n)) => out["port"] = json!(n),
         Some(Port::Named(name)) => out["port"] = json!(name),
         Some(Port::Range(first, last)) => {
@@ -263,8 +270,7 @@ fn cluster_rule(r: &ClusterRule, peers: &str) -> Value {
             Some(Port::Named(name)) => panic!("{name}: such a port is of any protocol"),
         };
         let ports = r.ports.iter().map(|p| match p {
-            ClusterPort::Tcp(p) => json!({ "tcp": of(p) }),
-            ClusterPort::Udp(p) => json!({ "udp": of(p) }),
+            ClusterPort::Of(t, p) => json!({ protocol(*t).to_lowercase(): of(p) }),
             ClusterPort::Named(name) => json!({ "destinationNamedPort": name }),
         });
         out["protocols"] = ports.collect();

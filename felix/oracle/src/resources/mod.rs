@@ -8,9 +8,9 @@ use libcalico_model::{KeyValue, Revision};
 use serde_json::{Map, Value, json};
 
 use crate::world::{
-    ACCOUNTS, Action, End, FAILSAFE, Icmp, Interface, Labels, NAMESPACES, NODE, NamespaceSelector,
-    OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Profiles, Protocol, Remote, Rule, Set, Side, UPLINK,
-    World, failsafe_net,
+    ACCOUNTS, Action, DEFAULT_ALLOW, End, FAILSAFE, Host, Icmp, Interface, Labels, Membership, NAMESPACES,
+    NODE, NamedPort, NamespaceSelector, OTHER_NODE, Pod, Policy, PolicyUse, Port, Profile, Profiles,
+    Protocol, Remote, Rule, Selector, Set, Side, UPLINK, World, failsafe_net,
 };
 
 /// Every object of the world, as a datastore has it.
@@ -85,8 +85,12 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
     });
     add(Kind::FelixConfiguration, None, "default", &none, spec);
     for t in &world.tiers {
-        let mut spec = json!({ "defaultAction": if t.pass { "Pass" } else { "Deny" } });
+        let mut spec = json!({});
         put(&mut spec, "order", t.order);
+        // Deny goes without saying.
+        if t.pass || t.order.is_some() {
+            spec["defaultAction"] = json!(if t.pass { "Pass" } else { "Deny" });
+        }
         add(Kind::Tier, None, &t.name, &none, spec);
     }
     let prefixed = |prefix: &str, labels: &Labels| -> Labels {
@@ -123,17 +127,15 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
         let name = format!("{OTHER_NODE}-k8s-r{n}-eth0");
         add(Kind::WorkloadEndpoint, Some(r.pod.namespace), &name, &labels, remote(n, r));
     }
-    for (name, host) in [("uplink", &world.host), ("beside", &world.beside)] {
-        let Some(host) = host else { continue };
-        let addresses = [true, false].map(|v4| End::Node.address(v4).to_string());
-        let mut spec = json!({ "node": NODE, "expectedIPs": addresses });
-        match host.interface {
-            Interface::Named => spec["interfaceName"] = json!(UPLINK),
-            Interface::Any => spec["interfaceName"] = json!("*"),
-            Interface::Addressed => {}
+    let hosts = [
+        ("uplink", NODE, End::Node, &world.host),
+        ("beside", NODE, End::Node, &world.beside),
+        ("outside", OTHER_NODE, End::Outside, &world.outside),
+    ];
+    for (name, node, end, host) in hosts {
+        if let Some(host) = host {
+            add(Kind::HostEndpoint, None, name, &host.labels, host_endpoint(host, node, end));
         }
-        spec["profiles"] = json!(profile_names(&host.profiles));
-        add(Kind::HostEndpoint, None, name, &host.labels, spec);
     }
     for p in &world.policies {
         let kind = match (p.namespace.is_some(), p.staged) {
@@ -181,7 +183,8 @@ fn profile(world: &World, p: &Profile) -> Value {
 }
 
 fn workload(n: usize, pod: &Pod) -> Value {
-    let mut spec = endpoint(pod, &[End::Pod(n)]);
+    let at: Vec<End> = [n].into_iter().chain(pod.also).map(End::Pod).collect();
+    let mut spec = endpoint(pod, &at);
     spec["node"] = json!(NODE);
     spec["pod"] = json!(pod_name(n));
     spec["interfaceName"] = json!(interface(n));
@@ -197,22 +200,43 @@ fn remote(n: usize, r: &Remote) -> Value {
 }
 
 fn profile_names(profiles: &Profiles) -> Vec<String> {
-    profiles.own.iter().map(|p| format!("profile{p}")).collect()
+    let name = |p: &usize| match *p {
+        DEFAULT_ALLOW => "projectcalico-default-allow".to_owned(),
+        p => format!("profile{p}"),
+    };
+    profiles.own.iter().map(name).collect()
+}
+
+fn named_ports(ports: &[NamedPort]) -> Vec<Value> {
+    let one = |p: &NamedPort| json!({ "name": p.name, "protocol": kubernetes::protocol(p.transport), "port": p.port });
+    ports.iter().map(one).collect()
+}
+
+fn host_endpoint(host: &Host, node: &str, end: End) -> Value {
+    let mut spec = json!({
+        "node": node, "ports": named_ports(&host.ports), "profiles": profile_names(&host.profiles),
+    });
+    if host.addresses {
+        spec["expectedIPs"] = json!([true, false].map(|v4| end.address(v4)));
+    }
+    match host.interface {
+        Interface::Named => spec["interfaceName"] = json!(UPLINK),
+        Interface::Any => spec["interfaceName"] = json!("*"),
+        Interface::Addressed => {}
+    }
+    spec
 }
 
 fn endpoint(pod: &Pod, at: &[End]) -> Value {
     let (namespace, account) = (NAMESPACES[pod.namespace], ACCOUNTS[pod.account]);
-    let (mut profiles, mut own) = (Vec::new(), profile_names(&pod.profiles));
-    if !pod.profiles.last {
-        profiles.append(&mut own);
-    }
-    profiles.extend([format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")]);
-    profiles.append(&mut own);
-    let ports: Vec<Value> = pod
-        .ports
-        .iter()
-        .map(|p| json!({ "name": p.name, "protocol": if p.tcp { "TCP" } else { "UDP" }, "port": p.port }))
-        .collect();
+    let own = profile_names(&pod.profiles);
+    let of_kubernetes = vec![format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")];
+    let profiles = match pod.profiles.membership {
+        Membership::BehindOwn => [own, of_kubernetes].concat(),
+        Membership::BeforeOwn => [of_kubernetes, own].concat(),
+        Membership::Nowhere => own,
+    };
+    let ports = named_ports(&pod.ports);
     let both = |e: &End| [format!("{}/32", e.address(true)), format!("{}/128", e.address(false))];
     let networks: Vec<String> = at.iter().flat_map(both).collect();
     json!({
@@ -222,9 +246,15 @@ fn endpoint(pod: &Pod, at: &[End]) -> Value {
 }
 
 fn policy(world: &World, p: &Policy) -> Value {
-    let tier = p.tier.and_then(|t| world.tiers.get(t)).map_or("default", |t| t.name.as_str());
+    let tier = p.tier.and_then(|t| world.tiers.get(t)).map(|t| t.name.as_str());
     let mut types = Vec::new();
-    let mut spec = json!({ "tier": tier, "selector": p.selector.to_string() });
+    let mut spec = json!({});
+    put(&mut spec, "tier", tier.or(p.types_given.then_some("default")));
+    let says = p.types_given || p.selector != Selector::All;
+    put(&mut spec, "selector", says.then(|| p.selector.to_string()));
+    if p.hint {
+        spec["performanceHints"] = json!(["AssumeNeededOnEveryNode"]);
+    }
     put(&mut spec, "order", p.order);
     put(&mut spec, "serviceAccountSelector", p.account_selector.as_ref().map(ToString::to_string));
     if p.namespace.is_none() {
@@ -257,6 +287,8 @@ fn protocol(p: Protocol) -> Value {
         Protocol::Icmp => json!("ICMP"),
         Protocol::Icmpv6 => json!("ICMPv6"),
         Protocol::UdpLite => json!("UDPLite"),
+        Protocol::Sctp => json!("SCTP"),
+        Protocol::Digits(n) => json!(n.to_string()),
         Protocol::Number(n) => json!(n),
     }
 }
@@ -281,6 +313,9 @@ fn rule(r: &Rule, namespace: Option<usize>, world: &World) -> Value {
     put(&mut out, "notProtocol", r.not_protocol.map(protocol));
     put(&mut out, "icmp", r.icmp.map(icmp));
     put(&mut out, "notICMP", r.not_icmp.map(icmp));
+    if r.http {
+        out["http"] = json!({ "methods": ["GET"] });
+    }
     for (name, s) in [("source", &r.source), ("destination", &r.destination)] {
         let service = s.service;
         let mut s = side(s);

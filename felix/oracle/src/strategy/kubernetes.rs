@@ -6,7 +6,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{key, net, port_name, value};
+use super::{key, net, port_name, transport, value};
 use crate::world::{
     Action, ClusterPeer, ClusterPods, ClusterPolicy, ClusterPort, ClusterRule, KubernetesPeer,
     KubernetesPolicy, KubernetesPort, KubernetesRule, LabelSelector, PORTS, Port, Selector,
@@ -32,7 +32,7 @@ fn number() -> impl Strategy<Value = Port> {
 
 fn port() -> impl Strategy<Value = KubernetesPort> {
     let port = prop_oneof![2 => number(), 1 => port_name().prop_map(Port::Named)];
-    (any::<bool>(), of(port)).prop_map(|(tcp, port)| KubernetesPort { tcp, port })
+    (transport(), of(port)).prop_map(|(transport, port)| KubernetesPort { transport, port })
 }
 
 /// A network and parts of it.
@@ -84,9 +84,8 @@ fn cluster_rules(egress: bool) -> impl Strategy<Value = Vec<ClusterRule>> {
         pods().prop_map(ClusterPeer::Pods).boxed()
     };
     let port = prop_oneof![
-        of(number()).prop_map(ClusterPort::Tcp),
-        of(number()).prop_map(ClusterPort::Udp),
-        port_name().prop_map(ClusterPort::Named),
+        2 => (transport(), of(number())).prop_map(|(transport, port)| ClusterPort::Of(transport, port)),
+        1 => port_name().prop_map(ClusterPort::Named),
     ];
     let action = select(vec![Action::Allow, Action::Deny, Action::Pass]);
     let rule = (action, vec(peer, 1..3), vec(port, 0..3)).prop_map(|(action, peers, ports)| ClusterRule {

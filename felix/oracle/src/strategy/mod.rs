@@ -13,8 +13,8 @@ use proptest::sample::select;
 use self::rule::{Purpose, rule};
 use self::theme::{Theme, theme};
 use crate::world::{
-    End, Host, Interface, Labels, NamedPort, Namespace, PODS, PORTS, Pod, Policy, PolicyUse, Profile,
-    Profiles, Remote, SOURCE_PORT, Selector, Service, Set, Tier, World,
+    DEFAULT_ALLOW, End, Host, Interface, Labels, Membership, NamedPort, Namespace, PODS, PORTS, Pod, Policy,
+    PolicyUse, Profile, Profiles, Remote, SOURCE_PORT, Selector, Service, Set, Tier, Transport, World,
 };
 
 /// A label's name, or part of one's value.
@@ -94,6 +94,7 @@ fn policy(theme: &Theme) -> impl Strategy<Value = Policy> + use<> {
     let mine = prop_oneof![1 => Just(Selector::All).boxed(), 1 => selector().boxed()];
     let selectors = (mine, member(), member());
     let place = (
+        weighted(0.1, Just(())),
         weighted(theme.namespaced, 0usize..2),
         weighted(theme.staged, Just(())),
         weighted(theme.tiers, 0usize..2),
@@ -101,7 +102,7 @@ fn policy(theme: &Theme) -> impl Strategy<Value = Policy> + use<> {
         weighted(0.7, Just(())),
     );
     (place, selectors, rules(Purpose::Ingress), rules(Purpose::Egress), purpose).prop_map(
-        |((namespace, staged, tier, order, types), selectors, mut ingress, mut egress, mut purpose)| {
+        |((hint, namespace, staged, tier, order, types), selectors, mut ingress, mut egress, mut purpose)| {
             let (selector, namespace_selector, account_selector) = selectors;
             if namespace.is_some() {
                 purpose = PolicyUse::Normal;
@@ -122,6 +123,7 @@ fn policy(theme: &Theme) -> impl Strategy<Value = Policy> + use<> {
                 namespace_selector: namespace_selector.filter(|_| namespace.is_none()),
                 account_selector,
                 types_given: types.is_some(),
+                hint: hint.is_some(),
                 ingress,
                 egress,
                 purpose,
@@ -135,7 +137,7 @@ fn profile(theme: &Theme) -> impl Strategy<Value = Profile> + use<> {
     (labels(), rules(), rules()).prop_map(|(labels, ingress, egress)| Profile { labels, ingress, egress })
 }
 
-/// Which profiles an endpoint names, of two that are there and one that is not.
+/// Which profiles an endpoint names, of two that are there, one that is not and the one that allows everything.
 fn profiles() -> impl Strategy<Value = Profiles> {
     let one = prop_oneof![6 => Just(vec![0]), 6 => Just(vec![1])];
     let own = prop_oneof![
@@ -143,8 +145,14 @@ fn profiles() -> impl Strategy<Value = Profiles> {
         4 => one.boxed(),
         4 => select(vec![vec![0, 1], vec![1, 0]]).boxed(),
         1 => select(vec![vec![0, 2], vec![2, 1], vec![2]]).boxed(),
+        1 => select(vec![vec![DEFAULT_ALLOW], vec![0, DEFAULT_ALLOW]]).boxed(),
     ];
-    (own, weighted(0.3, Just(()))).prop_map(|(own, last)| Profiles { own, last: last.is_some() })
+    let membership = prop_oneof![
+        6 => Just(Membership::BehindOwn),
+        3 => Just(Membership::BeforeOwn),
+        1 => Just(Membership::Nowhere),
+    ];
+    (own, membership).prop_map(|(own, membership)| Profiles { own, membership })
 }
 
 /// Labels of a pod. Now and then one pretends to be its namespace's or its account's; no selector may see it.
@@ -163,13 +171,30 @@ fn port_name() -> impl Strategy<Value = String> {
 /// A port that a pod gives a name: one on which it answers, or one from which packets come.
 fn named_port() -> impl Strategy<Value = NamedPort> {
     let port = prop_oneof![6 => select(PORTS.to_vec()), 1 => Just(SOURCE_PORT)];
-    (port_name(), any::<bool>(), port).prop_map(|(name, tcp, port)| NamedPort { name, tcp, port })
+    (port_name(), transport(), port).prop_map(|(name, transport, port)| NamedPort { name, transport, port })
+}
+
+fn transport() -> impl Strategy<Value = Transport> {
+    select(vec![Transport::Tcp, Transport::Tcp, Transport::Udp, Transport::Udp, Transport::Sctp])
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
     (0usize..2, 0usize..2, pod_labels(), vec(named_port(), 0..5), profiles()).prop_map(
-        |(namespace, account, labels, ports, profiles)| Pod { namespace, account, labels, ports, profiles },
+        |(namespace, account, labels, ports, profiles)| {
+            let also = None;
+            Pod { namespace, account, labels, ports, profiles, also }
+        },
     )
+}
+
+/// The node's pods. Now and then one has another's address too.
+fn pods() -> impl Strategy<Value = Vec<Pod>> {
+    (vec(pod(), PODS), weighted(0.4, (0..PODS, 0..PODS))).prop_map(|(mut pods, shared)| {
+        if let Some((one, other)) = shared.filter(|(one, other)| one != other) {
+            pods[one].also = Some(other);
+        }
+        pods
+    })
 }
 
 fn remote() -> impl Strategy<Value = Remote> {
@@ -177,7 +202,7 @@ fn remote() -> impl Strategy<Value = Remote> {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let port = (any::<bool>(), select(PORTS.to_vec()));
+    let port = (transport(), select(PORTS.to_vec()));
     let manner = (weighted(0.2, Just(())), any::<bool>());
     (0usize..2, vec(end(), 0..4), vec(port, 0..4), manner).prop_map(
         |(namespace, backends, ports, (unready, apart))| Service {
@@ -212,11 +237,16 @@ fn namespace() -> impl Strategy<Value = Namespace> {
 }
 
 fn host(interfaces: &'static [Interface]) -> impl Strategy<Value = Host> {
-    (labels(), select(interfaces), profiles()).prop_map(|(labels, interface, profiles)| Host {
-        labels,
-        interface,
-        profiles,
-    })
+    let addresses = weighted(0.8, Just(())).prop_map(|a| a.is_some());
+    (labels(), select(interfaces), addresses, vec(named_port(), 0..3), profiles()).prop_map(
+        |(labels, interface, addresses, ports, profiles)| Host {
+            labels,
+            interface,
+            addresses: addresses || interface == Interface::Addressed,
+            ports,
+            profiles,
+        },
+    )
 }
 
 /// None, one, or a wildcard endpoint besides that of an interface.
@@ -242,7 +272,7 @@ fn world_of(theme: &Theme) -> impl Strategy<Value = World> + use<> {
     let around = (
         [namespace(), namespace()],
         [accounts(), accounts()],
-        vec(pod(), PODS),
+        pods(),
         vec(profile(theme), 2),
         vec(set(), 0..4),
         prop_oneof![2 => Just(Vec::new()).boxed(), 1 => vec(remote(), 1..3).boxed()],
@@ -251,7 +281,8 @@ fn world_of(theme: &Theme) -> impl Strategy<Value = World> + use<> {
     let kubernetes = prop_oneof![3 => Just(Vec::new()).boxed(), 2 => vec(kubernetes::policy(), 1..4).boxed()];
     let cluster = prop_oneof![2 => Just(Vec::new()).boxed(), 1 => vec(kubernetes::cluster(), 1..5).boxed()];
     let policies = (tiers(), vec(policy(theme), 2..9), kubernetes, cluster);
-    (around, policies, hosts(theme)).prop_map(|(around, policies, (host, beside))| {
+    let outside = weighted(0.15, host(&[Interface::Named]));
+    (around, policies, hosts(theme), outside).prop_map(|(around, policies, (host, beside), outside)| {
         let (namespaces, accounts, pods, profiles, sets, remotes, services) = around;
         let (tiers, mut policies, mut kubernetes, mut cluster) = policies;
         // Distinct names that are not in the order of their making, so that ties by name mean something.
@@ -273,6 +304,7 @@ fn world_of(theme: &Theme) -> impl Strategy<Value = World> + use<> {
             cluster,
             host,
             beside,
+            outside,
         }
     })
 }

@@ -26,7 +26,7 @@ fn named_port() -> impl Strategy<Value = Port> {
 fn ports(theme: &Theme) -> BoxedStrategy<Vec<Port>> {
     let number = prop_oneof![
         3 => select(PORTS.to_vec()).prop_map(Port::Number),
-        1 => (7000u16..7004, 0u16..3).prop_map(|(p, n)| Port::Range(p, p + n + 1)),
+        1 => (7000u16..7004, 0u16..4).prop_map(|(p, n)| Port::Range(p, p + n)),
     ];
     vec(either(theme.names, named_port(), number), 1..4).boxed()
 }
@@ -184,8 +184,11 @@ pub fn rule(theme: &Theme, purpose: Purpose) -> impl Strategy<Value = Rule> + us
     } else {
         Just(None).boxed()
     };
-    (plain_rule(theme, purpose), service).prop_map(move |(mut rule, service)| {
+    let http = weighted(0.2, Just(()));
+    (plain_rule(theme, purpose), service, http).prop_map(move |(mut rule, service, http)| {
         let ingress = purpose == Purpose::Ingress;
+        let tcp = rule.protocol.is_none_or(|p| p.number() == 6);
+        rule.http = http.is_some() && ingress && tcp && rule.action == Action::Allow;
         let far = if ingress { &mut rule.source } else { &mut rule.destination };
         if service.is_some() {
             // Nothing else can be said of this side; but that a source has some port.
@@ -201,14 +204,16 @@ pub fn rule(theme: &Theme, purpose: Purpose) -> impl Strategy<Value = Rule> + us
 
 fn protocol(theme: &Theme, v4: bool) -> BoxedStrategy<Option<Protocol>> {
     let own = if v4 { Protocol::Icmp } else { Protocol::Icmpv6 };
-    let numbers = if v4 { [6, 17, 1] } else { [17, 136, 58] };
+    let numbers = if v4 { [6, 17, 1, 132] } else { [17, 136, 58, 6] };
     let with_ports = weighted(
         0.7,
         prop_oneof![
             2 => Just(Protocol::Tcp),
             2 => Just(Protocol::Udp),
             1 => Just(Protocol::UdpLite),
+            1 => Just(Protocol::Sctp),
             1 => select(numbers.to_vec()).prop_map(Protocol::Number),
+            1 => select(numbers.to_vec()).prop_map(Protocol::Digits),
         ],
     );
     either(theme.icmp, Just(Some(own)), with_ports).boxed()
@@ -230,7 +235,15 @@ fn plain_rule(theme: &Theme, purpose: Purpose) -> BoxedStrategy<Rule> {
     let theme = *theme;
     let full = (action(purpose), any::<bool>()).prop_flat_map(move |(action, v4)| {
         let (near_source, near_destination) = (purpose != Purpose::Ingress, purpose != Purpose::Egress);
-        let others = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Number(1), Protocol::UdpLite]);
+        let others = vec![
+            Protocol::Tcp,
+            Protocol::Udp,
+            Protocol::Number(1),
+            Protocol::Digits(17),
+            Protocol::UdpLite,
+            Protocol::Sctp,
+        ];
+        let others = select(others);
         (
             Just(action),
             weighted(0.2, Just(if v4 { 4u8 } else { 6 })),
@@ -265,7 +278,8 @@ fn few(
         let (says, silent) = (Odds::exactly(&things), Odds::NOTHING);
         let (source, destination) = if of_source { (says, silent) } else { (silent, says) };
         // Only with a protocol may ports have numbers.
-        let with_ports = weighted(0.6, select(vec![Protocol::Tcp, Protocol::Udp]));
+        let transports = vec![Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Udp, Protocol::Sctp];
+        let with_ports = weighted(0.6, select(transports));
         let echo = Just(Some(if v4 { Protocol::Icmp } else { Protocol::Icmpv6 }));
         let protocol = either(theme.icmp / 2.0, echo, with_ports);
         let others = weighted(0.1, select(vec![Protocol::Tcp, Protocol::Udp]));
@@ -282,7 +296,8 @@ type Parts =
 
 fn made(parts: Parts) -> Rule {
     let (action, ip_version, protocol, not_protocol, (icmp, not_icmp), source, destination) = parts;
-    let mut rule = Rule { action, ip_version, protocol, not_protocol, icmp, not_icmp, source, destination };
+    let mut rule =
+        Rule { action, ip_version, protocol, not_protocol, icmp, not_icmp, http: false, source, destination };
     fit(&mut rule);
     rule
 }
@@ -290,7 +305,7 @@ fn made(parts: Parts) -> Rule {
 /// Takes away what the rule's protocol does not have.
 fn fit(r: &mut Rule) {
     match r.protocol.map(Protocol::number) {
-        Some(6 | 17) => (r.icmp, r.not_icmp) = (None, None),
+        Some(6 | 17 | 132) => (r.icmp, r.not_icmp) = (None, None),
         Some(1 | 58) => without_ports(r),
         Some(136) => {
             (r.icmp, r.not_icmp) = (None, None);

@@ -1,8 +1,8 @@
 //! What a world is rich in. Two features of policy meet often only where both are frequent, and where all are frequent
 //! no rule matches anything: so each world has much of some and little of others.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
 
 /// How often a rule or a policy has each, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
@@ -29,50 +29,27 @@ pub struct Theme {
     pub of_hosts: f64,
 }
 
+/// One number for each field of [`Theme`].
+const FIELDS: usize = 12;
+
 /// One that says little or much of each.
 pub fn theme() -> impl Strategy<Value = Theme> {
-    let share = |shares: [f64; 3]| select(shares.to_vec());
-    (
-        share([0.05, 0.3, 0.7]),
-        share([0.02, 0.1, 0.4]),
-        share([0.02, 0.1, 0.4]),
-        share([0.1, 0.3, 0.8]),
-        share([0.1, 0.5, 0.9]),
-        share([0.02, 0.1, 0.4]),
-        share([0.02, 0.1, 0.4]),
-        share([0.0, 0.1, 0.5]),
-        (share([0.02, 0.3, 0.6]), share([0.05, 0.4, 0.6])),
-        share([0.02, 0.02, 0.4]),
-        share([0.02, 0.02, 0.5]),
-    )
-        .prop_map(
-            |(
-                selectors,
-                negations,
-                nets,
-                ports,
-                names,
-                icmp,
-                membership,
-                services,
-                (tiers, namespaced),
-                staged,
-                of_hosts,
-            )| {
-                Theme {
-                    selectors,
-                    negations,
-                    nets,
-                    ports,
-                    names,
-                    icmp,
-                    membership,
-                    services,
-                    tiers,
-                    namespaced,
-                    staged,
-                    of_hosts,
-                }
-            },
-        )
+    vec(0usize..3, FIELDS).prop_map(|drawn| {
+        let mut drawn = drawn.into_iter();
+        let mut share = |shares: [f64; 3]| shares[drawn.next().expect("a number for each field")];
+        Theme {
+            selectors: share([0.05, 0.3, 0.7]),
+            negations: share([0.02, 0.1, 0.4]),
+            nets: share([0.02, 0.1, 0.4]),
+            ports: share([0.1, 0.3, 0.8]),
+            names: share([0.1, 0.5, 0.9]),
+            icmp: share([0.02, 0.1, 0.4]),
+            membership: share([0.02, 0.1, 0.4]),
+            services: share([0.0, 0.1, 0.5]),
+            tiers: share([0.02, 0.3, 0.6]),
+            namespaced: share([0.05, 0.4, 0.6]),
+            staged: share([0.02, 0.02, 0.4]),
+            of_hosts: share([0.02, 0.02, 0.5]),
+        }
+    })
 }

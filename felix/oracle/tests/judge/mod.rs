@@ -2,10 +2,10 @@
 
 use calicoctl::policy::decide::{self, Answer, Detail};
 use calicoctl::policy::party::{self, Named, Party};
-use calicoctl::policy::world::World as Stored;
+use calicoctl::policy::world::{EndKey, World as Stored};
 use felix_oracle::resources::{pod_name, stored, yaml};
 use felix_oracle::strategy::world;
-use felix_oracle::world::{End, NAMESPACES, Packet, Traffic, World};
+use felix_oracle::world::{End, NAMESPACES, NODE, Packet, Traffic, World};
 use proptest::strategy::{Strategy as _, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -87,6 +87,7 @@ impl Explain {
             Traffic::Tcp(port) => party::Traffic { protocol: 6, port: Some(port) },
             Traffic::Udp(port) => party::Traffic { protocol: 17, port: Some(port) },
             Traffic::UdpLite(port) => party::Traffic { protocol: 136, port: Some(port) },
+            Traffic::Sctp(port) => party::Traffic { protocol: 132, port: Some(port) },
             Traffic::Ping => party::Traffic { protocol: 1, port: None },
         };
         let (from, to) = (self.party(world, packet.from, packet.v4), self.party(world, packet.to, packet.v4));
@@ -100,7 +101,11 @@ impl Explain {
             End::Pod(n) => {
                 Named::Pod { namespace: NAMESPACES[world.pods[n].namespace].to_owned(), name: pod_name(n) }
             }
-            End::Node if world.host.is_some() => Named::Host("uplink".to_owned()),
+            // One that does not say its addresses is not found by name.
+            End::Node if world.host.is_some() => {
+                let key = EndKey::Host { node: NODE.to_owned(), name: "uplink".to_owned() };
+                return Party { name: "uplink".to_owned(), endpoint: Some(key), addresses };
+            }
             End::Node | End::Outside => {
                 return Party { name: format!("{end:?}"), endpoint: None, addresses };
             }

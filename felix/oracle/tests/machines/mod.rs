@@ -229,13 +229,14 @@ fn probe(packets: &[(usize, Packet)], wait: Duration) -> Vec<usize> {
     answered
 }
 
-/// Sends the first packet. None where the kernel refuses at once.
+/// Sends the first packet. None where the kernel refuses at once, or where it is of a protocol that is not sent.
 fn start(number: usize, p: &Packet) -> Option<Sent> {
     let (v4, to) = (p.v4, p.to.address(p.v4));
     let (socket, port) = match p.traffic {
         Traffic::Tcp(port) => (open(v4, Type::STREAM, None, p.source_port), port),
         Traffic::Udp(port) => (open(v4, Type::DGRAM, None, p.source_port), port),
         Traffic::UdpLite(port) => (open(v4, Type::DGRAM, Some(UDP_LITE), p.source_port), port),
+        Traffic::Sctp(_) => return None,
         Traffic::Ping => {
             let (domain, protocol) =
                 if v4 { (Domain::IPV4, Protocol::ICMPV4) } else { (Domain::IPV6, Protocol::ICMPV6) };
@@ -250,7 +251,7 @@ fn start(number: usize, p: &Packet) -> Option<Sent> {
         Err(_) => return None,
     }
     match p.traffic {
-        Traffic::Tcp(_) => {}
+        Traffic::Tcp(_) | Traffic::Sctp(_) => {}
         Traffic::Udp(_) | Traffic::UdpLite(_) => drop(socket.send(b"x")),
         Traffic::Ping => drop(socket.send(&echo(v4, p.source_port))),
     }
