@@ -241,6 +241,15 @@ pub enum Meaning {
 pub fn read(form: Form, head: &HeadMeta, json: &[u8], prefix: &str) -> Meaning {
     let revision = Revision(head.resource_version.clone());
     let (key, value): (Key, Result<Option<Value>, ValueError>) = match form {
+        // It would stand where a policy of Kubernetes' own stands, and go with it.
+        Form::Crd(Kind::NetworkPolicy) if network_policy::source(&head.name).is_some() => {
+            let policy = format!("{}/{}", head.namespace, head.name);
+            tracing::warn!(
+                policy,
+                "NetworkPolicy is left out: its name is kept for Kubernetes' own policies"
+            );
+            return Meaning::Nothing;
+        }
         Form::Crd(kind) => {
             let key = Key::resource(kind, &head.namespace, &head.name);
             let value = Value::parse(&key, json).map(|v| Some(without_managers(v)));
@@ -407,5 +416,22 @@ pub fn write(place: &Place, key: &Key, value: &Value) -> serde_json::Value {
         }
         // Calculated values have no place, see `place`.
         _ => serde_json::Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_resource_does_not_stand_in_for_a_policy_of_kubernetes() {
+        let meaning = |name: &str| {
+            let object = json!({ "apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+                "metadata": { "name": name, "namespace": "shop" }, "spec": {} });
+            let head: Head = serde_json::from_value(object.clone()).unwrap();
+            read(Form::Crd(Kind::NetworkPolicy), &head.metadata, object.to_string().as_bytes(), "cali")
+        };
+        assert!(matches!(meaning("knp.default.p"), Meaning::Nothing));
+        assert!(matches!(meaning("knp-p"), Meaning::Value(_)));
     }
 }

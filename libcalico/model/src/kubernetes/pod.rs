@@ -27,6 +27,10 @@ use crate::key::endpoint_name_parts;
 pub const POD_IP: &str = "cni.projectcalico.org/podIP";
 /// All addresses as networks, joined by commas.
 pub const POD_IPS: &str = "cni.projectcalico.org/podIPs";
+/// As [`POD_IPS`], by Amazon's plugin.
+const AWS_POD_IPS: &str = "vpc.amazonaws.com/pod-ips";
+/// Where network plugins write a pod's addresses, the first that is there counts.
+const ADDRESSES: [&str; 3] = [POD_IPS, POD_IP, AWS_POD_IPS];
 /// The sandbox the addresses were given to.
 pub const CONTAINER_ID: &str = "cni.projectcalico.org/containerID";
 /// JSON list of floating addresses.
@@ -204,19 +208,23 @@ impl Pod {
         self.metadata.annotations.get(name).map_or("", String::as_str)
     }
 
-    /// Its addresses, from the annotations where the network plugin wrote them, else from the status.
+    /// Its addresses. The kubelet's word in the status goes first: whoever may change a pod's annotations could take
+    /// another pod's address by them. They count while there is no status yet, and where they say that the addresses
+    /// were given back.
     fn networks(&self) -> Result<Vec<IpNet>, String> {
-        if matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
+        let given_back = ADDRESSES.iter().any(|name| {
+            self.metadata.annotations.get(*name).is_some_and(|written| written.trim().is_empty())
+        });
+        if given_back || matches!(self.status.phase.as_str(), "Succeeded" | "Failed" | "Completed") {
             return Ok(Vec::new());
         }
-        let notes = &self.metadata.annotations;
-        let texts: Vec<&str> = match (notes.get(POD_IPS), notes.get(POD_IP)) {
-            (Some(all), _) => all.split(',').collect(),
-            (None, Some(one)) => vec![one.as_str()],
-            (None, None) if !self.status.pod_ips.is_empty() => {
-                self.status.pod_ips.iter().map(|p| p.ip.as_str()).collect()
-            }
-            (None, None) => vec![self.status.pod_ip.as_str()],
+        let texts: Vec<&str> = if !self.status.pod_ips.is_empty() {
+            self.status.pod_ips.iter().map(|p| p.ip.as_str()).collect()
+        } else if !self.status.pod_ip.is_empty() {
+            vec![&self.status.pod_ip]
+        } else {
+            let written = ADDRESSES.map(|name| self.annotation(name)).into_iter().find(|w| !w.is_empty());
+            written.unwrap_or_default().split(',').collect()
         };
         texts.into_iter().map(str::trim).filter(|t| !t.is_empty()).map(host_net).collect()
     }
@@ -287,7 +295,7 @@ mod tests {
       "spec":{"nodeName":"node-a","serviceAccountName":"clerk","containers":[{"ports":[{"name":"http","containerPort":80},
           {"containerPort":81},{"containerPort":53,"protocol":"UDP","hostPort":5353}]}],
           "initContainers":[{"ports":[{"name":"setup","containerPort":82}]}]},
-      "status":{"phase":"Running","podIP":"10.0.0.9","podIPs":[{"ip":"10.0.0.9"}]}}"#;
+      "status":{"phase":"Running"}}"#;
 
     #[test]
     fn a_running_pod_becomes_what_the_plugin_wrote_of_it() {
@@ -317,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn an_annotation_takes_no_address_that_the_kubelet_did_not_report() {
+        let reported = r#""status":{"podIP":"10.65.0.9","podIPs":[{"ip":"10.65.0.9"},{"ip":"fd00::9"}],"phase":"Running"}"#;
+        let pod = WEB.replace(r#""status":{"phase":"Running"}"#, reported);
+        assert_eq!(convert(&pod).unwrap().spec.ip_networks, ["10.65.0.9/32", "fd00::9/128"]);
+        let single = pod.replace(r#""podIPs":[{"ip":"10.65.0.9"},{"ip":"fd00::9"}],"#, "");
+        assert_eq!(convert(&single).unwrap().spec.ip_networks, ["10.65.0.9/32"]);
+    }
+
+    #[test]
     fn addresses_come_from_the_status_where_nobody_wrote_them() {
         let w = convert(r#"{"metadata":{"name":"p","namespace":"n"},"spec":{"nodeName":"h"},"status":{"podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]}}"#).unwrap();
         assert_eq!(w.spec.ip_networks, ["10.0.0.1/32", "fd00::1/128"]);
@@ -330,6 +347,14 @@ mod tests {
         let released = r#"{"metadata":{"name":"p","namespace":"n","annotations":{"cni.projectcalico.org/podIP":"","cni.projectcalico.org/podIPs":""}},
             "spec":{"nodeName":"h"},"status":{"podIP":"10.0.0.1"}}"#;
         assert!(convert(released).unwrap().spec.ip_networks.is_empty());
+        let amazon = |written: &str| {
+            format!(
+                r#"{{"metadata":{{"name":"p","namespace":"n","annotations":{{"vpc.amazonaws.com/pod-ips":"{written}"}}}},
+                "spec":{{"nodeName":"h"}},"status":{{}}}}"#
+            )
+        };
+        assert!(convert(&amazon("")).unwrap().spec.ip_networks.is_empty());
+        assert_eq!(convert(&amazon("10.0.0.1")).unwrap().spec.ip_networks, ["10.0.0.1/32"]);
     }
 
     #[test]
