@@ -91,13 +91,18 @@ struct Signs {
 /// means nftables; its chains in iptables, or forwarding that iptables drops by policy, mean the iptables that they are
 /// in: an accept elsewhere would not count there. Where nobody uses iptables, nftables (upstream: iptables).
 ///
-/// `now`: what was chosen before. A host that uses xtables is not looked at in that again: it costs a process.
+/// `now`: what was chosen before; it stays where the host cannot be looked at. A host that uses xtables is not looked at
+/// in that again: it costs a process.
 #[must_use]
 pub fn detect(nftables: NftablesMode, iptables: IptablesMode, now: Option<Backend>) -> Backend {
-    let signs = match nftables {
-        NftablesMode::Enabled => Signs::default(),
+    let (signs, unread) = match nftables {
+        NftablesMode::Enabled => (Signs::default(), None),
         NftablesMode::Auto | NftablesMode::Disabled => signs(now == Some(Backend::IptablesLegacy)),
     };
+    if let (Some(now), Some(unread)) = (now, unread) {
+        tracing::debug!(?now, unread, "the host's other tables cannot be read; the backend stays");
+        return now;
+    }
     let chosen = choose(nftables, iptables, signs);
     tracing::debug!(?nftables, ?iptables, ?signs, ?chosen, "backend of tables");
     chosen
@@ -129,8 +134,8 @@ fn choose(nftables: NftablesMode, iptables: IptablesMode, signs: Signs) -> Backe
     if legacy { Backend::IptablesLegacy } else { Backend::IptablesNft }
 }
 
-/// `legacy`: it is known that xtables is used.
-fn signs(legacy: bool) -> Signs {
+/// What the host tells, and what of it cannot be read. `legacy`: it is known that xtables is used.
+fn signs(legacy: bool) -> (Signs, Option<String>) {
     let restore = |v: Variant| command::installed(&v.program(Family::V4, "restore"));
     let mut out = Signs {
         legacy_installed: restore(Variant::Legacy),
@@ -138,22 +143,33 @@ fn signs(legacy: bool) -> Signs {
         iptables_legacy: legacy,
         ..Signs::default()
     };
-    if let Ok(mut socket) = Netlink::open(NETLINK_NETFILTER) {
-        for family in Family::BOTH {
-            let Ok(chains) = read::chain_names(&mut socket, NftFamily::from(family)) else { continue };
-            out.nf_tables = true;
-            for c in &chains {
-                out.kube_proxy_nft |= c.table == "kube-proxy";
-                out.kubelet_nft |= is_kubelet(&c.name);
-                out.iptables_nft |= is_kube_proxy(&c.name);
-                out.iptables_nft |= c.table == "filter" && c.name == "FORWARD" && c.drops;
+    let mut unread = None;
+    for family in Family::BOTH {
+        let chains = Netlink::open(NETLINK_NETFILTER)
+            .and_then(|mut socket| read::chain_names(&mut socket, NftFamily::from(family)));
+        let chains = match chains {
+            Ok(chains) => chains,
+            Err(e) => {
+                unread = Some(format!("nf_tables: {e}"));
+                continue;
             }
+        };
+        out.nf_tables = true;
+        for c in &chains {
+            out.kube_proxy_nft |= c.table == "kube-proxy";
+            out.kubelet_nft |= is_kubelet(&c.name);
+            out.iptables_nft |= is_kube_proxy(&c.name);
+            out.iptables_nft |= c.table == "filter" && c.name == "FORWARD" && c.drops;
         }
     }
     for family in Family::BOTH.into_iter().filter(|f| !legacy && Variant::Legacy.may_have_tables(*f)) {
         let program = Variant::Legacy.program(family, "save");
-        let Ok(saved) = command::run(&program, &[], Vec::new(), std::time::Duration::from_secs(30)) else {
-            continue;
+        let saved = match command::run(&program, &[], Vec::new(), std::time::Duration::from_secs(30)) {
+            Ok(saved) => saved,
+            Err(e) => {
+                unread = Some(format!("{program}: {e}"));
+                continue;
+            }
         };
         for line in String::from_utf8_lossy(&saved).lines() {
             let name = line.strip_prefix(':').and_then(|l| l.split(' ').next()).unwrap_or_default();
@@ -161,7 +177,7 @@ fn signs(legacy: bool) -> Signs {
             out.iptables_legacy |= is_kube_proxy(name) || line.starts_with(":FORWARD DROP");
         }
     }
-    out
+    (out, unread)
 }
 
 fn is_kubelet(chain: &str) -> bool {
