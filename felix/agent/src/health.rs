@@ -42,7 +42,8 @@ pub const STATUS_FILES: &str = "EndpointStatusFiles";
 /// How often a loop that waits gives a sign of life.
 pub const BEAT: Duration = Duration::from_secs(5);
 
-/// Watches one loop until it is dropped.
+/// Watches one loop until it is dropped by a loop that ends. One that panics stays watched, and is not live after its
+/// timeout.
 #[derive(Debug)]
 pub struct Beat {
     aggregator: Arc<HealthAggregator>,
@@ -58,7 +59,9 @@ impl Beat {
 
 impl Drop for Beat {
     fn drop(&mut self) {
-        self.aggregator.deregister(self.name);
+        if !std::thread::panicking() {
+            self.aggregator.deregister(self.name);
+        }
     }
 }
 
@@ -92,10 +95,10 @@ impl Health {
         beat
     }
 
-    /// The calculation goes round.
-    pub fn calculation(&self, in_sync: bool) {
-        let detail = if in_sync { "" } else { "waiting for the datastore" };
-        self.aggregator.report(CALCULATION, HealthReport { live: true, ready: in_sync }, detail);
+    /// The calculation goes round; `waits_for`: why it has no result.
+    pub fn calculation(&self, waits_for: Option<&str>) {
+        let report = HealthReport { live: true, ready: waits_for.is_none() };
+        self.aggregator.report(CALCULATION, report, waits_for.unwrap_or_default());
     }
 
     /// The dataplane goes round; `problem`: why it does not hold what it should.
@@ -117,7 +120,7 @@ mod tests {
         let unwatched = [CALCULATION, DATAPLANE].map(|n| (n.to_owned(), Duration::ZERO));
         let health =
             Health::new(&Timeouts { dataplane: Duration::from_secs(90), overrides: unwatched.into() });
-        health.calculation(true);
+        health.calculation(None);
         health.dataplane(true, None);
         let beat = health.watch(RULE_COUNTERS);
         let live =
@@ -127,5 +130,20 @@ mod tests {
         assert!(live(10));
         drop(beat);
         assert!(live(91) && health.aggregator.summary().ready);
+    }
+
+    #[test]
+    fn a_loop_that_panics_is_not_forgotten() {
+        let unwatched = [CALCULATION, DATAPLANE].map(|n| (n.to_owned(), Duration::ZERO));
+        let health =
+            Health::new(&Timeouts { dataplane: Duration::from_secs(90), overrides: unwatched.into() });
+        let beat = health.watch(FLOW_CUTTER);
+        let ended = std::thread::spawn(move || {
+            let _beat = beat;
+            // Without the message that a panic prints.
+            std::panic::resume_unwind(Box::new("a mistake"));
+        });
+        assert!(ended.join().is_err());
+        assert!(!health.aggregator.summary_at(Instant::now() + Duration::from_secs(91)).live);
     }
 }

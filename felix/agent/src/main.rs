@@ -84,7 +84,10 @@ fn run(file: &Path, record: Option<&Path>, record_limit: u64) -> anyhow::Result<
     let log = init_logging("felix", Severity::Info);
     let mut local = Raw::default();
     local.read_file(file)?;
-    local.set_environment(std::env::vars());
+    // A variable that is no text is none of Felix's.
+    local.set_environment(
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+    );
     let machine = nix::unistd::gethostname().context("this machine's name")?.to_string_lossy().into_owned();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Felix starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

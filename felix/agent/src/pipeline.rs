@@ -10,7 +10,8 @@
 //!
 //! One thread runs the calculation with everything that waits (tokio, current thread), one the dataplane. Always holds:
 //! messages are asked for as soon as no further update waits; nothing reaches the dataplane before the datastore is in
-//! sync; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
+//! sync and says that it is ready (`ClusterInformation`'s `datastoreReady`): an empty datastore, a locked one, a half
+//! migrated one change no rule; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
 //! datastore is in sync again, and the new one then writes what differs.
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +23,7 @@ use felix_dataplane::config::Backend;
 use felix_dataplane::driver::backend::{self, IptablesMode, NftablesMode};
 use felix_dataplane::worker::Command;
 use felix_message::{ConfigUpdate, Message};
-use libcalico_model::{Key, SyncStatus, SyncerEvent};
+use libcalico_model::{Key, SyncStatus, SyncerEvent, Value as Stored};
 use libcalico_telemetry::{HttpServer, LogHandle, Severity};
 use tokio::sync::mpsc;
 
@@ -232,6 +233,10 @@ struct Session {
     dataplane: Option<DataplaneThread>,
     previous: Option<DataplaneThread>,
     in_sync: bool,
+    /// `datastoreReady`. `None`: nobody has said it, as in a datastore that has not been initialised.
+    ready: Option<bool>,
+    /// Updates are held back since the datastore is not ready.
+    holding: bool,
     out: Vec<Message>,
     /// The datastore's configuration as it was last taken.
     datastore: ConfigUpdate,
@@ -253,6 +258,8 @@ impl Session {
             dataplane: None,
             previous: None,
             in_sync: false,
+            ready: None,
+            holding: false,
             out: Vec::new(),
             datastore: ConfigUpdate::default(),
             arrivals: Arrivals::default(),
@@ -311,8 +318,44 @@ impl Session {
                     }
                 }
             }
-            self.health.calculation(self.in_sync);
+            self.alive();
         }
+    }
+
+    /// A sign of life. While the dataplane has not been started, nothing else speaks for it.
+    fn alive(&self) {
+        let waits = self.waits_for();
+        self.health.calculation(waits);
+        if self.dataplane.is_none() {
+            self.health.dataplane(false, waits);
+        }
+    }
+
+    /// Why nothing is calculated yet.
+    fn waits_for(&self) -> Option<&'static str> {
+        match (self.in_sync, self.ready) {
+            (false, _) => Some("waiting for the datastore"),
+            (true, Some(true)) => None,
+            (true, Some(false)) => {
+                Some("the datastore is locked (ClusterInformation has datastoreReady: false)")
+            }
+            (true, None) => {
+                Some("the datastore has not been initialised (no datastoreReady in ClusterInformation)")
+            }
+        }
+    }
+
+    /// True where what has come must wait until the datastore is ready: rules stay as they are.
+    fn holds(&mut self) -> bool {
+        let reason = self.waits_for().filter(|_| self.in_sync);
+        if reason.is_some() != self.holding {
+            match reason {
+                Some(why) => tracing::warn!("rules stay as they are: {why}"),
+                None => tracing::info!("the datastore is ready"),
+            }
+        }
+        self.holding = reason.is_some();
+        self.holding
     }
 
     async fn on_event(&mut self, felix: &Felix, first: SyncerEvent) -> Result<Option<End>, RunError> {
@@ -322,6 +365,9 @@ impl Session {
         while let Some(event) = next {
             taken += self.take(event);
             next = if taken < BATCH { self.source.try_recv().ok() } else { None };
+        }
+        if self.holds() {
+            return Ok(None);
         }
         let mut out = std::mem::take(&mut self.out);
         self.graph.flush(&mut out);
@@ -366,6 +412,12 @@ impl Session {
                         && key.host == self.effective.config.hostname
                     {
                         self.arrivals.seen(key, u.value.is_some(), Instant::now());
+                    }
+                    if let Key::Ready = u.key {
+                        self.ready = match u.value {
+                            Some(Stored::Ready(ready)) => Some(ready),
+                            _ => None,
+                        };
                     }
                     self.graph.on_update(u);
                 }
@@ -418,7 +470,7 @@ impl Session {
                 Some(back) => command = back,
             }
             // Full: the dataplane is behind. No more input is taken meanwhile; health still answers.
-            self.health.calculation(self.in_sync);
+            self.alive();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -431,7 +483,8 @@ impl Session {
                 let _ = writeln!(text, "  {name} = {} ({})", e.raw, e.source);
             }
         }
-        let _ = writeln!(text, "calculation: in sync {}, {:?}", self.in_sync, self.graph.stats());
+        let state = self.waits_for().unwrap_or("in sync");
+        let _ = writeln!(text, "calculation: {state}, {:?}", self.graph.stats());
         let Some(dataplane) = &self.dataplane else {
             let _ = question.send(text + "dataplane: not started\n");
             return;

@@ -65,6 +65,68 @@ fn felix_follows_the_datastore_and_survives_its_own_end() {
     assert!(ok, "{text}");
 }
 
+/// An empty datastore in the place of the right one, a locked one, half of an import: none of it takes a rule away.
+#[test]
+fn rules_stay_while_the_datastore_is_not_ready() {
+    if !ready() {
+        return;
+    }
+    let mut w = world();
+    w.policy("a", r#"{"action":"Allow","protocol":"TCP","destination":{"ports":[80]}}"#);
+    w.start();
+    let policy = |w: &World| rules(w).contains("filter-cali-pi-np/default/a ");
+    w.eventually("the policy's chain", || w.ready() && policy(&w));
+
+    // Updates come in order: what is written behind the lock is not taken, though it was seen.
+    let pod = |w: &World| rules(w).contains("goto filter-cali-tw-calia");
+    let remove = |w: &World, key: &str| assert!(w.exec(&format!("etcdctl del {BASE}/{key}")).0, "{key}");
+    w.datastore_ready(false);
+    remove(&w, "networkpolicies/default/a");
+    remove(&w, "workloadendpoints/default/n1-k8s-a-eth0");
+    w.eventually("not ready", || w.http(9099, "/readiness").contains("datastoreReady: false"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(policy(&w) && pod(&w) && w.live());
+    w.pod("a");
+    w.datastore_ready(true);
+    w.eventually("the policy is gone, the pod came back", || w.ready() && !policy(&w));
+    assert!(pod(&w));
+
+    // A Felix that starts over a datastore nobody has initialised.
+    w.policy("a", r#"{"action":"Allow"}"#);
+    w.eventually("the policy's chain", || policy(&w));
+    w.kill(Signal::SIGKILL);
+    assert!(w.exec("etcdctl del --prefix /calico").0);
+    w.start();
+    w.eventually("not ready", || w.http(9099, "/readiness").contains("has not been initialised"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(policy(&w) && pod(&w) && w.live());
+    w.datastore_ready(true);
+    w.eventually("what is gone is removed", || w.ready() && !policy(&w) && !pod(&w));
+}
+
+/// The container of a node is not begun anew, with its routes, for a datastore that is away.
+#[test]
+fn felix_lives_while_it_waits_for_its_first_datastore() {
+    if !ready() {
+        return;
+    }
+    let mut w = world();
+    let overrides = "InternalDataplaneMainLoop=11s,CalculationGraph=11s";
+    w.environment.push(("FELIX_HEALTHTIMEOUTOVERRIDES".to_owned(), overrides.to_owned()));
+    w.etcd.kill().unwrap();
+    w.etcd.wait().unwrap();
+    w.start();
+    w.eventually("health is served", || w.live());
+    let waited = std::time::Instant::now();
+    while waited.elapsed() < Duration::from_secs(15) {
+        assert!(w.live(), "{}", w.http(9099, "/liveness"));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(!w.ready());
+    w.start_etcd();
+    w.eventually("ready", || w.ready() && w.live());
+}
+
 #[test]
 fn a_changed_configuration_is_taken_in_place() {
     if !ready() {

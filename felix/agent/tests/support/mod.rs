@@ -110,6 +110,7 @@ impl World {
         let me =
             Self { ns, pods, dir, etcd, felix: None, environment, backend_by_datastore: false, ipv6: false };
         me.eventually("etcd answers", || me.exec("etcdctl endpoint health").0);
+        me.datastore_ready(true);
         me.put("tiers/default", r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"order":1000000,"defaultAction":"Deny"}}"#);
         me.put("nodes/n1", r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"172.31.0.1/24"}}}"#);
         me.put("profiles/open", r#"{"kind":"Profile","apiVersion":"projectcalico.org/v3","metadata":{"name":"open"},"spec":{"ingress":[{"action":"Allow"}],"egress":[{"action":"Allow"}]}}"#);
@@ -136,6 +137,13 @@ impl World {
         let v6 = if self.ipv6 { format!(r#","fd00:65::{addr:x}/128""#) } else { String::new() };
         self.put(&format!("workloadendpoints/default/n1-k8s-{name}-eth0"), &format!(
             r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{{"name":"n1-k8s-{name}-eth0","namespace":"default","labels":{{"app":"{name}"}}}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{name}","endpoint":"eth0","ipNetworks":["10.65.0.{addr}/32"{v6}],"profiles":["open"],"interfaceName":"cali{name}","mac":"02:00:00:00:00:{addr:02x}"}}}}"#
+        ));
+    }
+
+    /// Locks the datastore, or opens it.
+    pub fn datastore_ready(&self, ready: bool) {
+        self.put("clusterinformations/default", &format!(
+            r#"{{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{{"name":"default"}},"spec":{{"datastoreReady":{ready}}}}}"#
         ));
     }
 
