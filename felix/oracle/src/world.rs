@@ -146,15 +146,25 @@ pub struct World {
     pub policies: Vec<Policy>,
     pub kubernetes: Vec<KubernetesPolicy>,
     pub cluster: Vec<ClusterPolicy>,
-    /// The node's own endpoint, on [`UPLINK`] at least.
+    /// The node's own endpoint, on [`UPLINK`] at least where no other is.
     pub host: Option<Host>,
-    /// A wildcard endpoint of the node besides one of [`UPLINK`] alone.
+    /// Another endpoint of the node besides that one.
     pub beside: Option<Host>,
     /// The machine outside, as an endpoint of [`OTHER_NODE`].
     pub outside: Option<Host>,
 }
 
 impl World {
+    /// The node's endpoints by name: that of [`UPLINK`] first. Those found by an interface's name or addresses go before
+    /// wildcard ones; of several the first by name has the interface.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<(&'static str, &Host)> {
+        let named = [("beside", &self.beside), ("uplink", &self.host)];
+        let mut all: Vec<_> = named.into_iter().filter_map(|(n, h)| h.as_ref().map(|h| (n, h))).collect();
+        all.sort_by_key(|(_, h)| h.interface == Interface::Any);
+        all
+    }
+
     /// True where packets to the end's address are its own: of pods of this node with one address the first by name has
     /// them.
     #[must_use]
@@ -236,6 +246,8 @@ pub struct Tier {
     pub order: Option<f64>,
     /// What happens at its end: pass rather than deny.
     pub pass: bool,
+    /// Policies name it, and it is not there. They come last then, and it denies.
+    pub missing: bool,
 }
 
 /// A pod of another node with the addresses of ends of this world. Without one it is not networked yet, or no longer.
@@ -356,10 +368,10 @@ impl Protocol {
     }
 }
 
-/// ICMP type and, where given, code.
+/// ICMP type and, where given, code. Without either every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Icmp {
-    pub icmp_type: u8,
+    pub icmp_type: Option<u8>,
     pub code: Option<u8>,
 }
 

@@ -166,7 +166,7 @@ const PAIRS: [(&str, Without); 9] = [
 ];
 
 /// What stands in policies, tiers and endpoints.
-const OBJECTS: [(&str, Without); 32] = [
+const OBJECTS: [(&str, Without); 34] = [
     ("namespaceSelector of policies", |w| policies(w, |p| p.namespace_selector = None)),
     ("serviceAccountSelector of policies", |w| policies(w, |p| p.account_selector = None)),
     ("types left out", |w| {
@@ -183,6 +183,7 @@ const OBJECTS: [(&str, Without); 32] = [
     ("policies before translation", |w| purpose(w, PolicyUse::PreDnat)),
     ("untracked policies", |w| purpose(w, PolicyUse::Untracked)),
     ("order of tiers", |w| w.tiers.iter_mut().for_each(|t| t.order = None)),
+    ("tiers that are not there", |w| w.tiers.iter_mut().for_each(|t| t.missing = false)),
     ("tiers that pass", |w| w.tiers.iter_mut().for_each(|t| t.pass = false)),
     ("labels of profiles", |w| w.profiles.iter_mut().for_each(|p| p.labels = Labels::new())),
     ("order of profiles", |w| endpoint_profiles(w, |own| own.reverse())),
@@ -233,7 +234,14 @@ const OBJECTS: [(&str, Without); 32] = [
             .filter(|h| h.interface == Interface::Any)
             .for_each(|h| h.interface = Interface::Named);
     }),
-    ("a wildcard endpoint beside another", |w| w.beside = None),
+    ("a wildcard endpoint beside another", |w| {
+        w.beside = w.beside.take().filter(|h| h.interface != Interface::Any);
+    }),
+    ("which of an interface's endpoints has it", |w| {
+        if w.hosts().iter().all(|(_, h)| h.interface != Interface::Any) && w.beside.is_some() {
+            std::mem::swap(&mut w.host, &mut w.beside);
+        }
+    }),
     ("labels of host endpoints", |w| {
         hosts(w, |h| h.labels = Labels::new());
     }),

@@ -1,7 +1,8 @@
 //! Does a packet pass? Written from the documentation of the API, one sentence after the other, with no thought of
 //! speed.
 //!
-//! - Tiers are taken by their order, those without one last, then by name; policies within a tier likewise.
+//! - Tiers are taken by their order, those without one last, then by name; policies within a tier likewise. Policies of
+//!   a tier that is not there come after all others, and then nothing passes (no documentation has a word of it).
 //! - In a tier that has policies for the endpoint and direction, the first rule that matches decides; `Pass` goes to
 //!   the next tier, `Log` decides nothing; at the tier's end its default action decides.
 //! - After the tiers the endpoint's profiles decide, in their order; where none does, the packet is denied. A profile
@@ -171,7 +172,7 @@ fn entities(world: &World) -> Vec<Entity> {
         all.push(Entity { namespace, account: None, inherits: true, labels, nets, ports: Vec::new() });
     }
     all.extend(world.outside.iter().map(|h| host_at(world, h, End::Outside)));
-    all.extend(hosts(world).map(|h| host_at(world, h, End::Node)));
+    all.extend(world.hosts().into_iter().map(|(_, h)| host_at(world, h, End::Node)));
     all
 }
 
@@ -184,11 +185,6 @@ fn host_at(world: &World, host: &Host, end: End) -> Entity {
         nets: if host.addresses { both_families(end) } else { Vec::new() },
         ports: host.ports.clone(),
     }
-}
-
-/// The node's endpoints.
-fn hosts(world: &World) -> impl Iterator<Item = &Host> {
-    world.host.iter().chain(&world.beside)
 }
 
 /// A policy with those of its lists that apply: without `types` Ingress does, but where there are rules for Egress
@@ -284,10 +280,11 @@ impl<'a> Evaluator<'a> {
         self.host_towards(end).is_some()
     }
 
-    /// The node's endpoint for the interface to this end: one of that interface before a wildcard.
+    /// The node's endpoint for the interface to this end.
     fn host_towards(&self, end: End) -> Option<(&Host, &Entity)> {
-        let hosts: Vec<&Host> = hosts(self.world).collect();
-        let mut all = hosts.iter().copied().zip(self.entities.iter().skip(self.entities.len() - hosts.len()));
+        let hosts = self.world.hosts();
+        let entities = self.entities.iter().skip(self.entities.len() - hosts.len());
+        let mut all = hosts.into_iter().map(|(_, host)| host).zip(entities);
         match end {
             End::Outside => all.next(),
             End::Pod(_) => all.find(|(h, _)| h.interface == Interface::Any),
@@ -372,17 +369,7 @@ impl<'a> Evaluator<'a> {
             Stage::PreDnat => p.purpose == PolicyUse::PreDnat,
             Stage::Untracked => p.purpose == PolicyUse::Untracked,
         };
-        // The default tier denies; Kubernetes' tiers stand around it and pass.
-        let mut tiers = vec![
-            (Place::Default, 1_000_000.0, "default", false),
-            (Place::Admin, 1_000.0, "kube-admin", true),
-            (Place::Baseline, 10_000_000.0, "kube-baseline", true),
-        ];
-        for (n, t) in self.world.tiers.iter().enumerate() {
-            tiers.push((Place::Own(n), t.order.unwrap_or(f64::INFINITY), &t.name, t.pass));
-        }
-        tiers.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.2.cmp(b.2)));
-        for (place, _, _, pass) in tiers {
+        for (place, pass) in self.places() {
             let mut here: Vec<&Subject> = self
                 .subjects
                 .iter()
@@ -404,6 +391,22 @@ impl<'a> Evaluator<'a> {
             }
         }
         None
+    }
+
+    /// The tiers in their order, and whether they pass at their end.
+    fn places(&self) -> Vec<(Place, bool)> {
+        // The default tier denies; Kubernetes' tiers stand around it and pass.
+        let mut tiers = vec![
+            (false, 1_000_000.0, "default", (Place::Default, false)),
+            (false, 1_000.0, "kube-admin", (Place::Admin, true)),
+            (false, 10_000_000.0, "kube-baseline", (Place::Baseline, true)),
+        ];
+        for (n, t) in self.world.tiers.iter().enumerate() {
+            let order = t.order.filter(|_| !t.missing).unwrap_or(f64::INFINITY);
+            tiers.push((t.missing, order, &t.name, (Place::Own(n), t.pass && !t.missing)));
+        }
+        tiers.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(b.2)));
+        tiers.into_iter().map(|t| t.3).collect()
     }
 
     /// True where the policy is about the endpoint.

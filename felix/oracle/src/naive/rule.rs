@@ -36,7 +36,9 @@ impl Evaluator<'_> {
 
     fn matches(&self, rule: &Rule, namespace: Option<usize>, p: &Wire) -> bool {
         let icmp = |i: &Icmp| {
-            p.icmp.is_some_and(|(kind, code)| i.icmp_type == kind && i.code.is_none_or(|c| c == code))
+            p.icmp.is_some_and(|(kind, code)| {
+                i.icmp_type.is_none_or(|t| t == kind) && i.code.is_none_or(|c| c == code)
+            })
         };
         let version = if p.src.is_ipv4() { 4 } else { 6 };
         !rule.http

@@ -2,6 +2,7 @@
 
 mod kubernetes;
 
+use ipnet::IpNet;
 use libcalico_api::{Kind, Resource};
 use libcalico_datastore::resources::key_of;
 use libcalico_model::{KeyValue, Revision};
@@ -84,7 +85,7 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
         "failsafeOutboundHostPorts": [{ "protocol": "UDP", "port": FAILSAFE }],
     });
     add(Kind::FelixConfiguration, None, "default", &none, spec);
-    for t in &world.tiers {
+    for t in world.tiers.iter().filter(|t| !t.missing) {
         let mut spec = json!({});
         put(&mut spec, "order", t.order);
         // Deny goes without saying.
@@ -115,7 +116,7 @@ fn documents(world: &World) -> Vec<(Kind, Value)> {
     for (n, s) in world.sets.iter().enumerate() {
         let Set { namespace, labels, nets } = s;
         let kind = if namespace.is_some() { Kind::NetworkSet } else { Kind::GlobalNetworkSet };
-        add(kind, *namespace, &format!("set{n}"), labels, json!({ "nets": texts(nets) }));
+        add(kind, *namespace, &format!("set{n}"), labels, json!({ "nets": net_texts(nets) }));
     }
     for (n, pod) in world.pods.iter().enumerate() {
         let name = format!("{NODE}-k8s-{}-eth0", pod_name(n));
@@ -175,6 +176,11 @@ fn put<T: serde_json::value::Index, V: Into<Value>>(at: &mut Value, name: T, val
 
 fn texts<T: ToString>(list: &[T]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
+}
+
+/// Networks where Calico's API also takes an address, which one of IPv6 is written as.
+fn net_texts(nets: &[IpNet]) -> Vec<String> {
+    nets.iter().map(|n| if n.prefix_len() == 128 { n.addr().to_string() } else { n.to_string() }).collect()
 }
 
 fn profile(world: &World, p: &Profile) -> Value {
@@ -294,7 +300,8 @@ fn protocol(p: Protocol) -> Value {
 }
 
 fn icmp(i: Icmp) -> Value {
-    let mut out = json!({ "type": i.icmp_type });
+    let mut out = json!({});
+    put(&mut out, "type", i.icmp_type);
     put(&mut out, "code", i.code);
     out
 }
@@ -341,7 +348,7 @@ fn side(s: &Side) -> Map<String, Value> {
             out.insert(name.to_owned(), values.into());
         }
     };
-    let values = |nets| texts(nets).into_iter().map(Value::from).collect();
+    let values = |nets: &[IpNet]| net_texts(nets).into_iter().map(Value::from).collect();
     list("nets", values(&s.nets));
     list("notNets", values(&s.not_nets));
     list("ports", s.ports.iter().map(port).collect());

@@ -98,7 +98,7 @@ fn cluster_rules(egress: bool) -> impl Strategy<Value = Vec<ClusterRule>> {
 
 /// A `ClusterNetworkPolicy` without a name.
 pub fn cluster() -> impl Strategy<Value = ClusterPolicy> {
-    (any::<bool>(), 0i32..2, pods(), cluster_rules(false), cluster_rules(true)).prop_map(
+    (any::<bool>(), 0i32..4, pods(), cluster_rules(false), cluster_rules(true)).prop_map(
         |(admin, priority, subject, ingress, egress)| ClusterPolicy {
             name: String::new(),
             admin,

@@ -4,7 +4,7 @@ mod kubernetes;
 mod rule;
 mod theme;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -62,14 +62,13 @@ fn end() -> impl Strategy<Value = End> {
     select(End::all().collect::<Vec<_>>())
 }
 
-/// A network around one of the ends.
+/// A network around one of the ends, now and then written by an address within it.
 fn net(v4: bool) -> impl Strategy<Value = IpNet> {
-    (end(), select(if v4 { vec![0, 8, 16, 30, 31, 32] } else { vec![0, 16, 64, 126, 127, 128] })).prop_map(
-        move |(end, len)| match end.address(v4) {
-            std::net::IpAddr::V4(a) => IpNet::V4(Ipv4Net::new(a, len).expect("length").trunc()),
-            std::net::IpAddr::V6(a) => IpNet::V6(Ipv6Net::new(a, len).expect("length").trunc()),
-        },
-    )
+    let lengths = if v4 { vec![0, 8, 16, 30, 31, 32] } else { vec![0, 16, 64, 126, 127, 128] };
+    (end(), select(lengths), weighted(0.2, Just(()))).prop_map(move |(end, len, within)| {
+        let net = IpNet::new(end.address(v4), len).expect("a length of the family");
+        if within.is_some() { net } else { net.trunc() }
+    })
 }
 
 /// Networks of sets: of both families, now and then everything.
@@ -225,11 +224,16 @@ fn set() -> impl Strategy<Value = Set> {
 
 fn tiers() -> impl Strategy<Value = Vec<Tier>> {
     let pass = || weighted(0.7, Just(())).prop_map(|p| p.is_some());
-    (order(), pass(), order(), pass()).prop_map(|(o0, p0, o1, p1)| {
-        [("one", o0, p0), ("two", o1, p1)]
-            .map(|(name, order, pass)| Tier { name: name.to_owned(), order, pass })
-            .to_vec()
-    })
+    let tier = |name: &'static str| {
+        let missing = weighted(0.1, Just(())).prop_map(|m| m.is_some());
+        (order(), pass(), missing).prop_map(move |(order, pass, missing)| Tier {
+            name: name.to_owned(),
+            order,
+            pass,
+            missing,
+        })
+    };
+    [tier("one"), tier("two")].prop_map(Vec::from)
 }
 
 fn namespace() -> impl Strategy<Value = Namespace> {
@@ -249,16 +253,18 @@ fn host(interfaces: &'static [Interface]) -> impl Strategy<Value = Host> {
     )
 }
 
-/// None, one, or a wildcard endpoint besides that of an interface.
+/// None, one, a wildcard endpoint besides that of an interface, or two of any sort.
 fn hosts(theme: &Theme) -> impl Strategy<Value = (Option<Host>, Option<Host>)> + use<> {
     let none = if theme.of_hosts > 0.1 { 1 } else { 12 };
     let one = host(&[Interface::Named, Interface::Addressed]);
     let any = || host(&[Interface::Any]);
+    let either = || host(&[Interface::Named, Interface::Addressed, Interface::Any]);
     prop_oneof![
         none => Just((None, None)),
         2 => one.prop_map(|h| (Some(h), None)),
         1 => any().prop_map(|h| (Some(h), None)),
         1 => (host(&[Interface::Named]), any()).prop_map(|(one, any)| (Some(one), Some(any))),
+        1 => (either(), either()).prop_map(|(one, other)| (Some(one), Some(other))),
     ]
 }
 

@@ -164,7 +164,12 @@ fn side(odds: Odds, v4: bool, ports: BoxedStrategy<Vec<Port>>) -> impl Strategy<
 
 fn icmp(v4: bool, often: f64) -> impl Strategy<Value = Option<Icmp>> {
     let types = if v4 { vec![8, 8, 0, 3] } else { vec![128, 128, 1, 135] };
-    weighted(often, (select(types), of(0u8..2)).prop_map(|(icmp_type, code)| Icmp { icmp_type, code }))
+    weighted(often, (select(types), of(0u8..2)).prop_map(|(kind, code)| Icmp { icmp_type: Some(kind), code }))
+}
+
+/// The same, or every message.
+fn messages(v4: bool, often: f64) -> impl Strategy<Value = Option<Icmp>> {
+    prop_oneof![9 => icmp(v4, often), 1 => Just(Some(Icmp { icmp_type: None, code: None }))]
 }
 
 /// For what traffic a list of rules is.
@@ -249,7 +254,7 @@ fn plain_rule(theme: &Theme, purpose: Purpose) -> BoxedStrategy<Rule> {
             weighted(0.2, Just(if v4 { 4u8 } else { 6 })),
             protocol(&theme, v4),
             weighted(theme.negations / 2.0, others),
-            (icmp(v4, 0.5), icmp(v4, 0.1 + theme.negations)),
+            (messages(v4, 0.5), icmp(v4, 0.1 + theme.negations)),
             side(Odds::of(&theme, near_source, theme.ports / 4.0), v4, source_ports(&theme)),
             side(Odds::of(&theme, near_destination, theme.ports), v4, ports(&theme)),
         )
@@ -283,7 +288,7 @@ fn few(
         let echo = Just(Some(if v4 { Protocol::Icmp } else { Protocol::Icmpv6 }));
         let protocol = either(theme.icmp / 2.0, echo, with_ports);
         let others = weighted(0.1, select(vec![Protocol::Tcp, Protocol::Udp]));
-        let icmp = (icmp(v4, 0.4), icmp(v4, 0.4));
+        let icmp = (messages(v4, 0.4), icmp(v4, 0.4));
         let source = side(source, v4, source_ports(&theme));
         (Just(action), Just(None), protocol, others, icmp, source, side(destination, v4, ports(&theme)))
             .prop_map(made)

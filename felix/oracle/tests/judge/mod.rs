@@ -101,13 +101,11 @@ impl Explain {
             End::Pod(n) => {
                 Named::Pod { namespace: NAMESPACES[world.pods[n].namespace].to_owned(), name: pod_name(n) }
             }
-            // One that does not say its addresses is not found by name.
-            End::Node if world.host.is_some() => {
-                let key = EndKey::Host { node: NODE.to_owned(), name: "uplink".to_owned() };
-                return Party { name: "uplink".to_owned(), endpoint: Some(key), addresses };
-            }
             End::Node | End::Outside => {
-                return Party { name: format!("{end:?}"), endpoint: None, addresses };
+                let own = world.hosts().into_iter().next().filter(|_| end == End::Node);
+                let key =
+                    |(name, _): (&str, &_)| EndKey::Host { node: NODE.to_owned(), name: name.to_owned() };
+                return Party { name: format!("{end:?}"), endpoint: own.map(key), addresses };
             }
         };
         let found = party::find(&mut self.stored, named).expect("an end");
