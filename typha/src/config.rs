@@ -5,12 +5,14 @@
 //! except where the default would be less safe (TLS) or another cluster (datastore): there it is an error.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use libcalico_datastore::config::parse_endpoints;
 use libcalico_datastore::{ClientConfig, DatastoreType, Pem};
-use libcalico_telemetry::Severity;
+use libcalico_telemetry::tls::UnknownClientAuth;
+use libcalico_telemetry::{MetricsTls, Severity};
 
 use crate::cache::Limits;
 use crate::identity::Required;
@@ -19,6 +21,9 @@ use crate::session::Patience;
 
 /// Where upstream's Typha looks for its settings.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/calico/typha.cfg";
+
+/// How the names of Typha's variables begin, in any case.
+const PREFIX: &str = "typha_";
 
 /// Bytes of changes that are kept for clients that are behind.
 const LOG_BYTES: usize = 128 << 20;
@@ -30,10 +35,6 @@ const WITHOUT_FEATURE: &[&str] = &[
     "logseveritysys",
     "prometheusgometricsenabled",
     "prometheusprocessmetricsenabled",
-    "prometheusmetricscafile",
-    "prometheusmetricscertfile",
-    "prometheusmetricskeyfile",
-    "prometheusmetricsclientauth",
     "snapshotcachemaxbatchsize",
     "serverminbatchingagethresholdsecs",
     "debugmemoryprofilepath",
@@ -58,6 +59,8 @@ pub struct Settings {
     pub health: Option<(String, u16)>,
     /// Host and port of the metrics endpoint, where it is on.
     pub metrics: Option<(String, u16)>,
+    /// Metrics are served over TLS alone.
+    pub metrics_tls: Option<MetricsTls>,
 }
 
 /// Settings that Typha does not start with.
@@ -69,6 +72,8 @@ pub enum ConfigError {
         "TLS needs ServerKeyFile, ServerCertFile, CAFile and one of ClientCN and ClientURISAN together; missing: {0}"
     )]
     IncompleteTls(String),
+    #[error("{0} is not UTF-8 text; set it anew or unset it")]
+    NotText(String),
     #[error("{} is read as \"name = value\" lines; line {line}: {text:?}", file.display())]
     Line { file: PathBuf, line: usize, text: String },
     #[error("{}: {source}", file.display())]
@@ -137,7 +142,7 @@ impl Settings {
             line,
             text,
         })?;
-        Self::from_sources(std::env::vars(), values, ClientConfig::from_env()?)
+        Self::from_sources(variables(std::env::vars_os())?, values, ClientConfig::from_env()?)
     }
 
     /// Settings from variables, over values of a file, over a datastore as the common variables name it.
@@ -147,7 +152,7 @@ impl Settings {
         datastore: ClientConfig,
     ) -> Result<(Self, Vec<String>), ConfigError> {
         for (name, value) in environment {
-            if let Some(name) = name.to_ascii_lowercase().strip_prefix("typha_") {
+            if let Some(name) = name.to_ascii_lowercase().strip_prefix(PREFIX) {
                 values.insert(name.to_owned(), value);
             }
         }
@@ -187,6 +192,7 @@ impl Settings {
             (raw.take("HealthHost").unwrap_or("localhost".to_owned()), raw.port("HealthPort", 9098));
         let metrics_at =
             (raw.take("PrometheusMetricsHost").unwrap_or_default(), raw.port("PrometheusMetricsPort", 9093));
+        let metrics_tls = metrics_tls_of(&mut raw)?;
         let health = raw.flag("HealthEnabled").then_some(health_at);
         let metrics = raw.flag("PrometheusMetricsEnabled").then_some(metrics_at);
         let log_severity = raw.or_default("LogSeverityScreen", Severity::Info, |t| {
@@ -199,8 +205,23 @@ impl Settings {
                 format!("TYPHA_{name} is not a setting of Typha")
             });
         }
-        Ok((Self { datastore, log_severity, server, health, metrics }, raw.warnings))
+        Ok((Self { datastore, log_severity, server, health, metrics, metrics_tls }, raw.warnings))
     }
+}
+
+/// Typha's variables. Others may hold any bytes.
+fn variables(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let ours = environment.into_iter().filter_map(|(name, value)| {
+        let shown = name.to_string_lossy().into_owned();
+        shown.to_ascii_lowercase().starts_with(PREFIX).then_some((name, value, shown))
+    });
+    ours.map(|(name, value, shown)| match (name.into_string(), value.into_string()) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        _ => Err(ConfigError::NotText(shown)),
+    })
+    .collect()
 }
 
 fn bad(name: &str, value: &str, reason: &str) -> ConfigError {
@@ -254,6 +275,20 @@ fn tls_of(raw: &mut Raw) -> Result<Option<ServerTls>, ConfigError> {
     }
 }
 
+/// A word that is not known is an error: its default lets in clients without certificates.
+fn metrics_tls_of(raw: &mut Raw) -> Result<Option<MetricsTls>, ConfigError> {
+    const CLIENT_AUTH: &str = "PrometheusMetricsClientAuth";
+    let mut text = |name: &str| raw.take(name).unwrap_or_default();
+    let word = text(CLIENT_AUTH);
+    let client_auth = word.parse().map_err(|e: UnknownClientAuth| bad(CLIENT_AUTH, &word, &e.to_string()))?;
+    Ok(MetricsTls::new(
+        &text("PrometheusMetricsCertFile"),
+        &text("PrometheusMetricsKeyFile"),
+        &text("PrometheusMetricsCAFile"),
+        client_auth,
+    ))
+}
+
 /// Lines `name = value`; sections are passed over, as upstream does. The error is the line's number and text.
 pub fn parse_file(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
     let mut values = BTreeMap::new();
@@ -270,6 +305,8 @@ pub fn parse_file(text: &str) -> Result<BTreeMap<String, String>, (usize, String
 
 #[cfg(test)]
 mod tests {
+    use libcalico_telemetry::ClientAuth;
+
     use super::*;
 
     fn read(env: &[(&str, &str)], file: &str) -> Result<(Settings, Vec<String>), ConfigError> {
@@ -315,6 +352,37 @@ mod tests {
             ("TYPHA_CLIENTCN", "felix"),
         ];
         assert!(read(&all, "").unwrap().0.server.tls.is_some());
+    }
+
+    #[test]
+    fn tls_of_metrics_is_read_whole_or_by_half_but_never_dropped() {
+        let tls = |env: &[(&str, &str)]| read(env, "").map(|(s, warnings)| (s.metrics_tls, warnings));
+        assert_eq!(tls(&[("TYPHA_PROMETHEUSMETRICSENABLED", "true")]).unwrap(), (None, vec![]));
+        let all = [
+            ("TYPHA_PROMETHEUSMETRICSCERTFILE", "/c"),
+            ("TYPHA_PROMETHEUSMETRICSKEYFILE", "/k"),
+            ("TYPHA_PROMETHEUSMETRICSCAFILE", "/ca"),
+            ("TYPHA_PROMETHEUSMETRICSCLIENTAUTH", "RequireAndVerifyClientCert"),
+        ];
+        let whole = MetricsTls::new("/c", "/k", "/ca", ClientAuth::RequireAndVerifyClientCert);
+        assert_eq!(tls(&all).unwrap(), (whole, vec![]));
+        for one in all {
+            let (half, warnings) = tls(&[one]).unwrap();
+            assert!(half.is_some() && warnings.is_empty(), "{one:?}");
+        }
+        let error = tls(&[("TYPHA_PROMETHEUSMETRICSCLIENTAUTH", "Verify")]).unwrap_err().to_string();
+        assert!(error.contains("PrometheusMetricsClientAuth=\"Verify\""), "{error}");
+    }
+
+    #[test]
+    fn variables_that_are_not_text_are_passed_over_unless_they_are_typhas() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(vec![b'x', 0xff]);
+        let read =
+            variables([("PATH".into(), odd()), (odd(), "1".into()), ("Typha_ServerHost".into(), "h".into())]);
+        assert_eq!(read.unwrap(), [("Typha_ServerHost".to_owned(), "h".to_owned())]);
+        let error = variables([("TYPHA_CAFILE".into(), odd())]).unwrap_err().to_string();
+        assert!(error.contains("TYPHA_CAFILE is not UTF-8"), "{error}");
     }
 
     proptest::proptest! {

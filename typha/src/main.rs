@@ -69,7 +69,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         None => None,
     };
     let _metrics_server = match &settings.metrics {
-        Some((host, port)) => Some(serve_metrics(host, *port, registry).await?),
+        Some((host, port)) => {
+            // Clients need Typha more than anyone needs its figures, as upstream has it.
+            serve_metrics(host, *port, registry, settings.metrics_tls.as_ref())
+                .await
+                .inspect_err(|error| tracing::error!(%error, "metrics are not served"))
+                .ok()
+        }
         None => None,
     };
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);

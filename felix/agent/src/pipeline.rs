@@ -273,7 +273,7 @@ impl Session {
         self.servers.clear();
         // Given back to the system before they are asked for again.
         tokio::task::yield_now().await;
-        let Config { health, metrics, process_metrics, .. } = &self.effective.config;
+        let Config { health, metrics, metrics_tls, process_metrics, .. } = &self.effective.config;
         if let Some(Listen { host, port }) = health {
             match libcalico_telemetry::serve_health(host, *port, self.health.aggregator.clone()).await {
                 Ok(s) => self.servers.push(s),
@@ -282,7 +282,7 @@ impl Session {
         }
         if let Some(Listen { host, port }) = metrics {
             let registry = self.metrics.registry(*process_metrics)?;
-            match libcalico_telemetry::serve_metrics(host, *port, registry).await {
+            match libcalico_telemetry::serve_metrics(host, *port, registry, metrics_tls.as_ref()).await {
                 Ok(s) => self.servers.push(s),
                 Err(e) => tracing::error!(error = %e, "metrics are not served"),
             }

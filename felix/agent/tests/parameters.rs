@@ -7,7 +7,7 @@ use std::process::Command;
 use calico_felix::config::table::{EXIT, LOCAL, PARAMS, USED};
 
 /// Names, or how they begin (`…*`), of parameters without effect.
-const WITHOUT_EFFECT: [(&str, &[&str]); 14] = [
+const WITHOUT_EFFECT: [(&str, &[&str]); 13] = [
     (
         "features that are not here yet: eBPF, WireGuard, XDP, flow logs, Istio, live migration, policy sync, AWS, Windows",
         &[
@@ -63,7 +63,6 @@ const WITHOUT_EFFECT: [(&str, &[&str]); 14] = [
             "DebugDisableLogDropping",
         ],
     ),
-    ("metrics are served without TLS", &["PrometheusMetricsC*", "PrometheusMetricsKeyFile"]),
     (
         "aids of upstream's developers, and reports to them",
         &[

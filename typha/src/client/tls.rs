@@ -1,15 +1,15 @@
 //! The client's side of mutual TLS: our authority must have signed the server's certificate, and it must name the server
 //! by common name or URI. Host names and addresses are not looked at: Typhas come and go.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use libcalico_telemetry::pem::{self, PemError};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::identity::Required;
 
@@ -26,8 +26,8 @@ pub struct ClientTls {
 /// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{}: {reason}; it must be a readable PEM file", path.display())]
-    File { path: PathBuf, reason: String },
+    #[error(transparent)]
+    File(#[from] PemError),
     #[error("certificate and key cannot be used: {0}")]
     Unusable(String),
 }
@@ -35,26 +35,14 @@ pub enum TlsError {
 impl ClientTls {
     /// Reads the files. Done for each connection, so that renewed certificates are used.
     pub fn load(&self) -> Result<ClientConfig, TlsError> {
-        let file = |path: &Path, e: &dyn std::fmt::Display| TlsError::File {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        };
         let unusable = |e: &dyn std::fmt::Display| TlsError::Unusable(e.to_string());
-        let mut roots = RootCertStore::empty();
-        let authorities =
-            CertificateDer::pem_file_iter(&self.ca_file).map_err(|e| file(&self.ca_file, &e))?;
-        for ca in authorities {
-            let ca = ca.map_err(|e| file(&self.ca_file, &e))?;
-            roots.add(ca).map_err(|e| file(&self.ca_file, &e))?;
-        }
-        let chain = CertificateDer::pem_file_iter(&self.cert_file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| file(&self.cert_file, &e))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key_file).map_err(|e| file(&self.key_file, &e))?;
+        let roots = pem::authorities(&self.ca_file)?;
+        let chain = pem::certificates(&self.cert_file)?;
+        let key = pem::key(&self.key_file)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain_check = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
-            .map_err(|e| file(&self.ca_file, &e))?;
+            .map_err(|e| unusable(&e))?;
         let verifier = Verifier { chain: chain_check, server: self.server.clone() };
         let mut config = ClientConfig::builder_with_provider(provider as Arc<CryptoProvider>)
             .with_safe_default_protocol_versions()

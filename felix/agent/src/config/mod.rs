@@ -20,6 +20,7 @@ use felix_dataplane::config::{
 };
 use felix_dataplane::driver::backend::{IptablesMode, NftablesMode};
 use felix_dataplane::rule::{RateLimit, TimeUnit};
+use libcalico_telemetry::MetricsTls;
 
 pub use sources::{ConfigError, Effective, Raw, Resolved, Source};
 pub use typha::TyphaTls;
@@ -43,6 +44,8 @@ pub struct Config {
     pub health: Option<Listen>,
     /// Where metrics are served.
     pub metrics: Option<Listen>,
+    /// Metrics are served over TLS alone, as far as it is set: what is set by half is an error when they are served.
+    pub metrics_tls: Option<MetricsTls>,
     /// Figures of the process are among the metrics.
     pub process_metrics: bool,
     /// Level word: `DEBUG`, `INFO`, …
@@ -90,6 +93,12 @@ impl Config {
             typha_write_timeout: r.duration("TyphaWriteTimeout"),
             health: listen("HealthEnabled", "HealthHost", "HealthPort"),
             metrics: listen("PrometheusMetricsEnabled", "PrometheusMetricsHost", "PrometheusMetricsPort"),
+            metrics_tls: MetricsTls::new(
+                r.text("PrometheusMetricsCertFile"),
+                r.text("PrometheusMetricsKeyFile"),
+                r.text("PrometheusMetricsCAFile"),
+                r.text("PrometheusMetricsClientAuth").parse().unwrap_or_default(),
+            ),
             process_metrics: r.bool("PrometheusProcessMetricsEnabled") == Some(true),
             log_severity: r.text("LogSeverityScreen").to_owned(),
             status_files: file("EndpointStatusPathPrefix"),
