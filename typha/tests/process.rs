@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +50,14 @@ struct Ports {
 }
 
 fn typha(p: &Ports) -> Process {
-    let child = Command::new(env!("CARGO_BIN_EXE_calico-typha"))
+    let process = Process(command(p).spawn().unwrap());
+    wait_for(p.typha);
+    process
+}
+
+fn command(p: &Ports) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_calico-typha"));
+    command
         .args(["--config-file", "/nonexistent"])
         .env("ETCD_ENDPOINTS", format!("http://127.0.0.1:{}", p.etcd))
         .env("TYPHA_SERVERHOST", "127.0.0.1")
@@ -57,12 +66,8 @@ fn typha(p: &Ports) -> Process {
         .env("TYPHA_HEALTHHOST", "127.0.0.1")
         .env("TYPHA_HEALTHPORT", p.health.to_string())
         .env("TYPHA_SHUTDOWNCONNECTIONDROPINTERVALMAXSECS", "0.01")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let process = Process(child);
-    wait_for(p.typha);
-    process
+        .stderr(Stdio::null());
+    command
 }
 
 fn readiness(port: u16) -> u16 {
@@ -139,8 +144,36 @@ fn a_setting_that_would_be_unsafe_to_ignore_ends_it_with_a_reason() {
     let out = Command::new(env!("CARGO_BIN_EXE_calico-typha"))
         .args(["--config-file", "/nonexistent"])
         .env("TYPHA_SERVERKEYFILE", "/key")
+        .env("NOT_OURS", OsStr::from_bytes(&[0xff]))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success() && text.contains("TLS needs"), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_that_cannot_be_served_over_tls_are_not_served_and_clients_are() {
+    let Some(etcd) = RealEtcd::start() else { return };
+    let p = Ports { etcd: etcd.port(), typha: free_port(), health: free_port() };
+    let metrics = free_port();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let child = command(&p)
+        .env("TYPHA_PROMETHEUSMETRICSENABLED", "true")
+        .env("TYPHA_PROMETHEUSMETRICSHOST", "127.0.0.1")
+        .env("TYPHA_PROMETHEUSMETRICSPORT", metrics.to_string())
+        .env("TYPHA_PROMETHEUSMETRICSCERTFILE", "/nonexistent/cert")
+        .env("TYPHA_PROMETHEUSMETRICSKEYFILE", "/nonexistent/key")
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn();
+    let _server = Process(child.unwrap());
+    let said = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().any(|l| l.contains("metrics are not served") && l.contains("PrometheusMetricsCertFile"))
+    };
+    becomes("the log names the parameter", said).await;
+    assert!(TcpStream::connect(("127.0.0.1", metrics)).is_err());
+    becomes("ready", || readiness(p.health) == 200).await;
+    let config = TyphaClientConfig::new(vec![format!("127.0.0.1:{}", p.typha)], SyncerKind::Felix, "h");
+    Mirror::new(TyphaClient::new(config).start().unwrap()).in_sync().await;
 }
