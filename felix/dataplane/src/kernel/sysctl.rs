@@ -1,6 +1,6 @@
 //! Reads and writes `/proc/sys`, of the calling thread's network namespace.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Where the kernel's settings stand.
@@ -52,9 +52,31 @@ impl Sysctl {
         let file = self.root.join(path);
         match std::fs::read_to_string(&file) {
             Ok(now) if now.trim() == value => Ok(Outcome::Unchanged),
-            Ok(_) => std::fs::write(&file, value).map(|()| Outcome::Written),
+            Ok(_) => write(&file, value),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Outcome::Absent),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// Writes to what is there. It is never to be created: the kernel refuses that with another error than that nothing is
+/// there, and an interface may go between the reading and the writing.
+fn write(file: &Path, value: &str) -> io::Result<Outcome> {
+    let opened = std::fs::OpenOptions::new().write(true).truncate(true).open(file);
+    match opened.and_then(|mut f| f.write_all(value.as_bytes())) {
+        Ok(()) => Ok(Outcome::Written),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Outcome::Absent),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_went_after_it_was_read_is_absent() {
+        let gone = Path::new("/proc/sys/net/ipv4/conf/no-interface-has-this-name/forwarding");
+        assert_eq!(write(gone, "1").unwrap(), Outcome::Absent);
     }
 }
