@@ -170,12 +170,13 @@ pub fn id(entry: &Entry) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn message(reply_src: [u8; 4]) -> Vec<u8> {
+    /// An entry as the kernel tells it, with answers from this address.
+    pub(crate) fn message(reply_src: [u8; 4]) -> Vec<u8> {
         let mut b = Builder::default();
         b.raw(&[2, 0, 0, 0]);
         let direction = |b: &mut Builder, kind, src: [u8; 4], dst: [u8; 4], ports: [u16; 2]| {
