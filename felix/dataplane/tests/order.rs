@@ -6,6 +6,8 @@ use std::sync::Arc;
 use felix_dataplane::Config;
 use felix_dataplane::driver::TableDriver as _;
 use felix_dataplane::driver::memory::Memory;
+use felix_dataplane::interfaces::Interfaces;
+use felix_dataplane::kernel::route::Link;
 use felix_dataplane::managers::{Managers, Outputs};
 use felix_dataplane::render::text;
 use felix_dataplane::rule::Family;
@@ -210,4 +212,38 @@ proptest! {
         at_once.apply(&mut outputs.tables).unwrap();
         prop_assert_eq!(step_by_step.tables, at_once.tables);
     }
+}
+
+/// A workload that claims an address with an interface of its own.
+fn claim(workload: u8, interface: &str) -> Message {
+    let e = WorkloadEndpoint {
+        active: true,
+        interface_name: interface.to_owned(),
+        ipv4_nets: vec!["10.0.0.1/32".parse().unwrap()],
+        ..WorkloadEndpoint::default()
+    };
+    Message::WorkloadEndpointUpdate(workload_key(workload), Arc::new(e))
+}
+
+#[test]
+fn an_address_goes_to_a_claimant_whose_interface_is_up() {
+    let config = Arc::new(Config::default());
+    let (mut managers, mut outputs) = (Managers::new(&config), Outputs::default());
+    for (n, interface) in [(1, "cali1"), (2, "cali2"), (3, "cali3")] {
+        managers.on_message(&claim(n, interface), &mut outputs);
+    }
+    let mut over = |up: &[&str], down: &[&str]| {
+        let link = |name: &&str, up| Link { index: name.as_bytes()[4].into(), name: (*name).to_owned(), up };
+        let links = up.iter().map(|n| link(n, true)).chain(down.iter().map(|n| link(n, false)));
+        managers.on_interfaces(&Interfaces::new(links.collect(), vec![]));
+        managers.resolve(&mut outputs);
+        let routes: Vec<String> = outputs.routes.iter().map(|(_, i)| i.to_owned()).collect();
+        routes.join(" ")
+    };
+    assert_eq!(over(&[], &[]), "cali1", "of none that is there the first");
+    assert_eq!(over(&["cali2", "cali3"], &[]), "cali2", "the first one's workload has crashed");
+    assert_eq!(over(&["cali2", "cali3"], &["cali1"]), "cali2", "it carries nothing yet");
+    assert_eq!(over(&["cali1", "cali2", "cali3"], &[]), "cali1");
+    assert_eq!(over(&["cali3"], &["cali2"]), "cali3");
+    assert_eq!(over(&[], &[]), "cali1");
 }

@@ -1,9 +1,10 @@
 //! Workloads: their chains, their entries in the dispatch maps, their routes and neighbours.
 //!
 //! Always holds: two endpoints that claim one interface or one address are resolved by their names, the smaller wins,
-//! whichever came first.
+//! whichever came first. An address goes to one whose interface is up, where there is such a one: an endpoint that a
+//! workload left behind takes it from nobody.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use felix_message::{Message, WorkloadEndpoint};
@@ -16,6 +17,7 @@ use super::floating_ip::has_floating;
 use super::policy_group::{Groups, Shared};
 use crate::config::Config;
 use crate::driver::neighbour;
+use crate::interfaces::Interfaces;
 use crate::render::endpoint::Ending;
 use crate::render::names::Direction;
 use crate::render::{endpoint, names};
@@ -31,6 +33,8 @@ pub struct EndpointManager {
     /// Interfaces of which the policies alone may be others than before.
     dirty_policies: BTreeSet<Arc<str>>,
     dirty_nets: BTreeSet<IpNet>,
+    /// Workload interfaces that carry traffic.
+    up: HashSet<Arc<str>>,
     groups: Groups,
     endings: Endings,
     started: bool,
@@ -81,6 +85,7 @@ impl EndpointManager {
             dirty_interfaces: BTreeSet::new(),
             dirty_policies: BTreeSet::new(),
             dirty_nets: BTreeSet::new(),
+            up: HashSet::new(),
             groups: Groups::default(),
             endings: Endings::default(),
             started: false,
@@ -125,6 +130,28 @@ impl EndpointManager {
         }
     }
 
+    /// Interfaces changed: who has an address that several claim may be another one now.
+    pub fn on_interfaces(&mut self, interfaces: &Interfaces) {
+        let carries = interfaces.all().filter(|i| i.up && self.config.is_workload_interface(&i.name));
+        let before = std::mem::replace(&mut self.up, carries.map(|i| i.name.clone()).collect());
+        for name in self.up.symmetric_difference(&before) {
+            for key in self.by_interface.get(name).into_iter().flatten() {
+                let Some(e) = self.endpoints.get(key) else { continue };
+                let several = |net: &IpNet| self.by_net.get(net).is_some_and(|keys| keys.len() > 1);
+                self.dirty_nets.extend(nets(key, e, &self.config).into_iter().filter(several));
+            }
+        }
+    }
+
+    /// Of the workloads that claim an address the one that has it.
+    fn owner(&self, net: &IpNet) -> Option<&Arc<WorkloadEndpoint>> {
+        let claims = || {
+            let keys = self.by_net.get(net).into_iter().flatten();
+            keys.filter_map(|k| self.endpoints.get(k)).filter(|e| e.active)
+        };
+        claims().find(|e| self.up.contains(e.interface_name.as_str())).or_else(|| claims().next())
+    }
+
     fn forget(&mut self, key: &WorkloadEndpointKey) {
         let Some(old) = self.endpoints.remove(key) else { return };
         if let Some((name, keys)) = self.by_interface.get_key_value(old.interface_name.as_str()) {
@@ -156,6 +183,11 @@ impl EndpointManager {
         self.by_interface.contains_key(interface)
     }
 
+    /// The interface that a workload claims.
+    pub fn interface_of(&self, key: &WorkloadEndpointKey) -> Option<&str> {
+        self.endpoints.get(key).map(|e| e.interface_name.as_str())
+    }
+
     /// Of the workloads that claim an interface the one that has it.
     pub fn winner(&self, interface: &str) -> Option<&WorkloadEndpointKey> {
         self.by_interface.get(interface)?.first()
@@ -180,10 +212,7 @@ impl EndpointManager {
         }
         self.end(out);
         for net in std::mem::take(&mut self.dirty_nets) {
-            let winner = self
-                .by_net
-                .get(&net)
-                .and_then(|keys| keys.iter().filter_map(|k| self.endpoints.get(k)).find(|e| e.active));
+            let winner = self.owner(&net);
             let interface = winner.map(|e| Arc::<str>::from(e.interface_name.as_str()));
             out.routes.set(net, interface.as_ref());
             if let IpNet::V4(net) = net

@@ -90,6 +90,7 @@ impl Managers {
         for m in &mut self.all {
             m.on_interfaces(interfaces);
         }
+        self.workloads.on_interfaces(interfaces);
     }
 
     /// Brings `out` up to date.
@@ -114,6 +115,12 @@ impl Managers {
         e: &felix_message::WorkloadEndpoint,
     ) -> bool {
         self.workloads.tells_of_policies_alone(key, e)
+    }
+
+    /// The interface that a workload claims.
+    #[must_use]
+    pub fn interface_of(&self, key: &libcalico_model::key::WorkloadEndpointKey) -> Option<&str> {
+        self.workloads.interface_of(key)
     }
 
     /// The workload that has an interface.
