@@ -153,6 +153,7 @@ impl Felix {
             m.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
         };
         raw.set(Source::GlobalDatastore, pairs(&datastore.global));
+        raw.set(Source::PerSelectorDatastore, pairs(&datastore.per_selector));
         raw.set(Source::PerHostDatastore, pairs(&datastore.per_host));
         let resolved = raw.resolve()?;
         let config = Config::from_resolved(&resolved, &self.machine, self.backend(&resolved));

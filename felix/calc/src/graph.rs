@@ -11,6 +11,7 @@
 //!            EndpointSlice ─────────▶ ip_sets (of services)                │
 //!            Service, BGPConfiguration ▶ passed, as they are ──────────────┘
 //!            GlobalConfig, HostConfig ─ configuration, passed through
+//!            FelixConfiguration ──────▶ selected_config ─ configuration of those that select this node
 //! ```
 //!
 //! In come updates in any order and batching, out go messages in an order that the dataplane can apply one by one:
@@ -40,6 +41,7 @@ use crate::passed::Passed;
 use crate::policies::{Policies, Policy, ProfileRules};
 use crate::routes::{RouteSource, Routes};
 use crate::rules::{RuleError, SelectorCache};
+use crate::selected_config::SelectedConfig;
 use crate::slices::Slice;
 
 /// What the calculation is told once.
@@ -91,6 +93,7 @@ pub struct CalcGraph {
     passed: Passed,
     raw_config: ConfigUpdate,
     raw_config_stale: bool,
+    selected: SelectedConfig,
     encapsulation: Option<Encapsulation>,
     status: SyncStatus,
     in_sync_sent: bool,
@@ -115,6 +118,7 @@ impl CalcGraph {
             passed: Passed::default(),
             raw_config: ConfigUpdate::default(),
             raw_config_stale: false,
+            selected: SelectedConfig::default(),
             encapsulation: None,
             status: SyncStatus::default(),
             in_sync_sent: false,
@@ -149,6 +153,9 @@ impl CalcGraph {
             (Key::Resource(r), value) if r.kind == Kind::Node => self.set_node(&r.name, value.as_ref()),
             (Key::Resource(r), value) if r.kind == Kind::BGPConfiguration => {
                 self.set_bgp_config(&r.name, value.as_ref());
+            }
+            (Key::Resource(r), value) if r.kind == Kind::FelixConfiguration => {
+                self.set_felix_config(&r.name, value.as_ref());
             }
             (Key::IpPool(net), Some(Value::IpPool(pool))) => self.routes.set_pool(*net, Some(&pool)),
             (Key::IpPool(net), _) => self.routes.set_pool(*net, None),
@@ -444,7 +451,35 @@ impl CalcGraph {
         };
         let old = self.hosts.get(name).cloned();
         self.routes.node_changed(name, old.as_ref(), info.as_ref());
+        let relabelled = old.as_ref().map(NodeInfo::labels) != info.as_ref().map(NodeInfo::labels);
         self.hosts.set_node(name, info);
+        if relabelled && name == self.config.hostname {
+            self.select_config();
+        }
+    }
+
+    fn set_felix_config(&mut self, name: &str, value: Option<&Value>) {
+        self.selected.set(
+            name,
+            match value {
+                Some(Value::Resource(resource)) => match &**resource {
+                    Resource::FelixConfiguration(object) => Some(object),
+                    _ => None,
+                },
+                _ => None,
+            },
+        );
+        self.select_config();
+    }
+
+    /// Asks anew which object is this node's.
+    fn select_config(&mut self) {
+        let node = self.hosts.get(&self.config.hostname);
+        let now = self.selected.of_node(node.map(NodeInfo::labels));
+        if now != self.raw_config.per_selector {
+            self.raw_config.per_selector = now;
+            self.raw_config_stale = true;
+        }
     }
 
     fn set_config(&mut self, host: Option<&str>, name: &str, value: Option<Value>) {

@@ -71,6 +71,11 @@ impl NodeInfo {
         }
     }
 
+    /// The node's labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
     fn metadata(&self, hostname: &str) -> Option<HostMetadata> {
         (!self.silent).then(|| HostMetadata {
             hostname: hostname.to_owned(),

@@ -23,6 +23,7 @@ mod render;
 pub mod replay;
 mod routes;
 mod rules;
+mod selected_config;
 mod selector_index;
 mod slices;
 pub mod strictness;

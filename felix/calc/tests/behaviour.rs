@@ -365,3 +365,39 @@ fn an_endpoint_of_another_node_costs_a_few_bytes_of_numbers_and_no_message() {
     assert!(matches!(out[..], [Message::EncapsulationUpdate(_), Message::InSync]), "{out:?}");
     assert_eq!(graph.stats().items, 1000);
 }
+
+fn node_labelled(role: &str) -> Value {
+    json!({"kind": "Node", "apiVersion": "projectcalico.org/v3",
+           "metadata": {"name": "here", "labels": {"role": role}}, "spec": {}})
+}
+
+fn felix_config(selector: &str, severity: &str) -> Value {
+    json!({"kind": "FelixConfiguration", "apiVersion": "projectcalico.org/v3",
+           "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+           "spec": {"nodeSelector": selector, "logSeverityScreen": severity}})
+}
+
+#[test]
+fn the_configuration_by_selector_follows_objects_and_the_own_nodes_labels() {
+    let resources = "/calico/resources/v3/projectcalico.org";
+    let (here, far) = (format!("{resources}/nodes/here"), format!("{resources}/nodes/far"));
+    let (edge, core) =
+        (format!("{resources}/felixconfigurations/edge"), format!("{resources}/felixconfigurations/core"));
+    let mut node = Node::new();
+    let severity = |n: &Node| n.0.mirror.config.per_selector.get("LogSeverityScreen").cloned();
+    node.set(&[(&edge, felix_config("role == 'edge'", "Debug"))]);
+    node.set(&[(&far, node_labelled("edge"))]);
+    assert_eq!(severity(&node), None, "only this node's own labels count");
+    node.set(&[(&here, node_labelled("edge"))]);
+    assert_eq!(severity(&node).as_deref(), Some("Debug"));
+    node.set(&[(&core, felix_config("role == 'core'", "Error"))]);
+    assert_eq!(severity(&node).as_deref(), Some("Debug"));
+    node.set(&[(&here, node_labelled("core"))]);
+    assert_eq!(severity(&node).as_deref(), Some("Error"), "the label changed");
+    node.set(&[(&core, Value::Null)]);
+    assert_eq!(severity(&node), None);
+    node.set(&[(&edge, felix_config("has(role)", "Debug"))]);
+    assert_eq!(severity(&node).as_deref(), Some("Debug"), "the selector changed");
+    node.set(&[(&here, Value::Null)]);
+    assert_eq!(severity(&node), None, "a node that is not known");
+}

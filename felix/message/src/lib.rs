@@ -21,7 +21,7 @@ pub type IpSetId = Arc<str>;
 /// One message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Effective raw configuration by source changed (`FelixConfiguration`, global then per node).
+    /// Effective raw configuration by source changed (`FelixConfiguration`: global, by selector, per node).
     ConfigUpdate(ConfigUpdate),
     /// Everything known at start-up was sent: the dataplane may now be programmed for the first time.
     InSync,
@@ -100,6 +100,9 @@ pub struct GlobalBgpConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigUpdate {
     pub global: BTreeMap<String, String>,
+    /// Of the `FelixConfiguration` whose `nodeSelector` matches this node.
+    #[serde(default)]
+    pub per_selector: BTreeMap<String, String>,
     pub per_host: BTreeMap<String, String>,
 }
 

@@ -8,11 +8,14 @@
 //! (`projectcalico.org/v3` resources and IPAM's records). *Calculation* keys are what the syncer makes of stored
 //! resources for Felix (`/calico/v1/...`: endpoints, policies, tiers, pools, host configuration).
 //!
-//! [`kubernetes`] turns objects of the Kubernetes API into stored ones and back.
+//! [`kubernetes`] turns objects of the Kubernetes API into stored ones and back; [`felix_configuration`] gives the
+//! texts of Felix's parameters.
 //!
 //! Left out: where and how things are stored (`libcalico-datastore`).
 
 pub mod backend;
+pub mod felix_configuration;
+mod felix_parameters;
 pub mod ipam;
 pub mod key;
 pub mod kubernetes;

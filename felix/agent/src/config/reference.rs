@@ -17,8 +17,9 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
         "# Felix's parameters\n\n\
          Written from the table of parameters in `felix/agent/src/config/table.rs`; a test tells when it is stale.\n\n\
          A parameter is read, first found first taken, from the environment (`FELIX_NAME`, whatever the case), the file \
-         `/etc/calico/felix.cfg` (`Name = value`), the `FelixConfiguration` named `node.NODE`, the one named `default`, \
-         or has its default. A bad value gives the default and a warning, not a lower source's value; where the column \
+         `/etc/calico/felix.cfg` (`Name = value`), the `FelixConfiguration` named `node.NODE`, the one whose `nodeSelector` \
+         matches the node's labels (of several the one created first, then the first by name: a warning names them), \
+         the one named `default`, or has its default. A bad value gives the default and a warning, not a lower source's value; where the column \
          says *ends*, Felix does not start with it. `none` is the zero value: off, empty, no \
          limit; where zero is no value, Felix does not start with it. Parameters without a field, and those \
          marked *local*, are not read from the datastore; an annotation `config.projectcalico.org/NAME` of a \

@@ -1,6 +1,7 @@
 //! Where parameters come from, and which source wins.
 //!
-//! Precedence, highest first: environment, file, `FelixConfiguration` of the node, global `FelixConfiguration`, default.
+//! Precedence, highest first: environment, file, `FelixConfiguration` of the node, the one that selects the node, global
+//! `FelixConfiguration`, default.
 //! Names are compared without case. A bad value is replaced by the default, not by a lower source's (upstream's way),
 //! or ends the program where the parameter says so. `none` is the zero value, whatever the case.
 
@@ -18,6 +19,7 @@ use super::warnings::{self, About, Warning, shown};
 pub enum Source {
     Default,
     GlobalDatastore,
+    PerSelectorDatastore,
     PerHostDatastore,
     File,
     Environment,
@@ -28,6 +30,7 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::Default => "default",
             Self::GlobalDatastore => "FelixConfiguration default",
+            Self::PerSelectorDatastore => "FelixConfiguration that selects this node",
             Self::PerHostDatastore => "FelixConfiguration of this node",
             Self::File => "configuration file",
             Self::Environment => "environment",
@@ -172,8 +175,13 @@ impl Raw {
 }
 
 /// Highest first.
-const SOURCES: [Source; 4] =
-    [Source::Environment, Source::File, Source::PerHostDatastore, Source::GlobalDatastore];
+const SOURCES: [Source; 5] = [
+    Source::Environment,
+    Source::File,
+    Source::PerHostDatastore,
+    Source::PerSelectorDatastore,
+    Source::GlobalDatastore,
+];
 
 fn default_of(param: &'static Param) -> Effective {
     let value = param.kind.parse(param.default).unwrap_or(Value::Unset);
@@ -292,11 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_file_node_and_global() {
+    fn the_environment_wins_over_file_node_selector_and_global() {
         let mut pairs = vec![(Source::GlobalDatastore, "HealthPort", "1")];
-        for (source, value) in
-            [(Source::PerHostDatastore, "2"), (Source::File, "3"), (Source::Environment, "4")]
-        {
+        for (source, value) in [
+            (Source::PerSelectorDatastore, "2"),
+            (Source::PerHostDatastore, "3"),
+            (Source::File, "4"),
+            (Source::Environment, "5"),
+        ] {
             pairs.push((source, "healthport", value));
             let resolved = raw(&pairs).resolve().unwrap();
             assert_eq!(resolved.int::<u16>("HealthPort"), value.parse().ok());

@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn whatever_has_no_effect_warns_by_name_from_every_source() {
-        use Source::{Environment, File, GlobalDatastore, PerHostDatastore};
-        for source in [GlobalDatastore, PerHostDatastore, File, Environment] {
+        use Source::{Environment, File, GlobalDatastore, PerHostDatastore, PerSelectorDatastore};
+        for source in [GlobalDatastore, PerSelectorDatastore, PerHostDatastore, File, Environment] {
             let without: Vec<&Param> = PARAMS.iter().filter(|p| !p.is(USED)).collect();
             let set: Vec<_> = without.iter().map(|p| (p.name, wanted(p))).collect();
             let expected = without.iter().map(|p| {
@@ -163,7 +163,7 @@ mod tests {
         names.sort_unstable();
         let set: Vec<_> = names.iter().map(|n| (*n, "evil")).collect();
         let expected: Vec<_> = names.iter().map(|n| ((*n).to_owned(), About::LocalOnly)).collect();
-        for source in [Source::GlobalDatastore, Source::PerHostDatastore] {
+        for source in [Source::GlobalDatastore, Source::PerSelectorDatastore, Source::PerHostDatastore] {
             assert_eq!(warnings(source, &set), expected);
         }
     }

@@ -1,171 +1,81 @@
-//! `FelixConfiguration` → parameters as text: `default` for every host, `node.NAME` for one. Names and texts are those
-//! that Felix reads from its file and environment too, so that one parser serves all sources.
+//! `FelixConfiguration` → parameters as text: `default` for every host, `node.NAME` for one.
 //!
-//! An annotation `config.projectcalico.org/NAME` sets a parameter that has no field, as upstream allows.
+//! An object of another name is for the nodes whose labels its `nodeSelector` matches: it goes on as it is, since only
+//! the reader knows which node it is. Without a selector, or with one that cannot be read, it is for nobody.
 
-use std::collections::BTreeMap;
-
-use libcalico_api::duration::GoDuration;
+use libcalico_api::Resource;
 use libcalico_api::felix_configuration::FelixConfiguration;
+use libcalico_model::felix_configuration::texts;
 use libcalico_model::{Key, Value};
-use serde_json::Value as Json;
+use libcalico_selector::Selector;
 
 use super::Outputs;
-use super::felix_parameters::PARAMETERS;
-
-const ANNOTATION_PREFIX: &str = "config.projectcalico.org/";
-
-/// What a parameter's number counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Not a duration.
-    Plain,
-    Seconds,
-    Millis,
-}
 
 pub fn convert(object: &FelixConfiguration) -> Result<Outputs, String> {
     let name = &object.metadata.name;
-    let key = |parameter: &str| match name.strip_prefix("node.") {
-        Some(host) => Key::HostConfig { host: host.to_owned(), name: parameter.to_owned() },
-        None => Key::GlobalConfig(parameter.to_owned()),
+    let texts = texts(object)?;
+    let key: Box<dyn Fn(String) -> Key> = match name.strip_prefix("node.") {
+        Some(host) => Box::new(|parameter| Key::HostConfig { host: host.to_owned(), name: parameter }),
+        None if name == "default" => Box::new(Key::GlobalConfig),
+        None => return selected(object),
     };
-    if name != "default" && !name.starts_with("node.") {
-        return Err("its name is neither default nor node.NAME".to_owned());
-    }
-    let mut texts = BTreeMap::new();
-    let Ok(Json::Object(spec)) = serde_json::to_value(&object.spec) else {
-        return Err("its spec is not an object".to_owned());
+    Ok(texts.into_iter().map(|(parameter, text)| (key(parameter), Value::Text(text))).collect())
+}
+
+fn selected(object: &FelixConfiguration) -> Result<Outputs, String> {
+    let Some(selector) = object.spec.node_selector.as_deref().filter(|s| !s.is_empty()) else {
+        return Err(
+            "its name is neither default nor node.NAME, and it has no nodeSelector: it is for no node"
+                .to_owned(),
+        );
     };
-    for (field, value) in &spec {
-        let Ok(i) = PARAMETERS.binary_search_by(|(f, _, _)| (*f).cmp(field)) else { continue };
-        let Some((_, parameter, unit)) = PARAMETERS.get(i) else { continue };
-        let text = match value {
-            // Felix knows the timeouts by their names in upstream's code.
-            Json::Object(map) if *parameter == "BPFConntrackTimeouts" => map
-                .iter()
-                .map(|(k, v)| format!("{}={}", exported(k), scalar(v)))
-                .collect::<Vec<_>>()
-                .join(","),
-            _ => text(value, *unit).map_err(|e| format!("spec.{field}: {e}"))?,
-        };
-        texts.insert(*parameter, text);
-    }
-    for (annotation, value) in &object.metadata.annotations {
-        if let Some(parameter) = annotation.strip_prefix(ANNOTATION_PREFIX) {
-            texts.insert(parameter, value.clone());
-        }
-    }
-    Ok(texts.into_iter().map(|(p, t)| (key(p), Value::Text(t))).collect())
-}
-
-fn text(value: &Json, unit: Unit) -> Result<String, String> {
-    match (value, unit) {
-        (Json::String(s), Unit::Seconds) => Ok(number(duration(s)? / 1e9)),
-        (Json::String(s), Unit::Millis) => Ok(number(duration(s)? / 1e6)),
-        // An empty list is not the same as none: no failsafe ports at all.
-        (Json::Array(items), _) if items.is_empty() => Ok("none".to_owned()),
-        (Json::Array(items), _) => Ok(items.iter().map(item).collect::<Vec<_>>().join(",")),
-        (value, _) => Ok(item(value)),
-    }
-}
-
-fn duration(text: &str) -> Result<f64, String> {
-    let d: GoDuration = text.parse().map_err(|e| format!("{e}"))?;
-    Ok(d.as_nanos() as f64)
-}
-
-/// Without a fraction where there is none: `90`, not `90.0`.
-fn number(n: f64) -> String {
-    n.to_string()
-}
-
-/// One value, or one element of a list.
-fn item(value: &Json) -> String {
-    let Json::Object(map) = value else { return scalar(value) };
-    let field = |name: &str| map.get(name).map(scalar).filter(|s| !s.is_empty());
-    if let (Some(min), Some(max)) = (field("min"), field("max")) {
-        return format!("{min}-{max}");
-    }
-    if let Some(port) = field("port") {
-        // `tcp:22`, or `tcp:10.0.0.0/8:22`; IPv6 networks in brackets.
-        let protocol = field("protocol").unwrap_or_else(|| "tcp".to_owned()).to_ascii_lowercase();
-        return match field("net") {
-            Some(net) if net.contains(':') => format!("{protocol}:[{net}]:{port}"),
-            Some(net) => format!("{protocol}:{net}:{port}"),
-            None => format!("{protocol}:{port}"),
-        };
-    }
-    if let (Some(name), Some(timeout)) = (field("name"), field("timeout")) {
-        return format!("{name}={timeout}");
-    }
-    map.iter().map(|(k, v)| format!("{k}={}", scalar(v))).collect::<Vec<_>>().join(",")
-}
-
-/// A field's name as Go exports it: `tcpSynSent` as `TCPSynSent`, `genericTimeout` as `GenericTimeout`.
-fn exported(field: &str) -> String {
-    for word in ["tcp", "udp", "icmp"] {
-        if let Some(rest) = field.strip_prefix(word).filter(|r| r.starts_with(char::is_uppercase)) {
-            return word.to_ascii_uppercase() + rest;
-        }
-    }
-    let mut chars = field.chars();
-    chars.next().map_or_else(String::new, |c| c.to_ascii_uppercase().to_string() + chars.as_str())
-}
-
-fn scalar(value: &Json) -> String {
-    match value {
-        Json::Null => String::new(),
-        Json::String(s) => s.clone(),
-        other => other.to_string(),
-    }
+    Selector::parse(selector).map_err(|e| format!("spec.nodeSelector: {e}"))?;
+    let resource = Resource::from(object.clone());
+    let key = Key::resource(resource.kind(), "", &object.metadata.name);
+    Ok(vec![(key, Value::from(resource))])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    fn texts(name: &str, spec: &str) -> BTreeMap<String, String> {
+    fn converted(name: &str, spec: &str) -> Result<BTreeMap<String, String>, String> {
         let json = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{spec}}}"#);
-        convert(&serde_json::from_str(&json).unwrap())
-            .unwrap()
-            .into_iter()
-            .map(|(k, v)| (k.path(), String::from_utf8(v.to_bytes()).unwrap()))
-            .collect()
+        let outputs = convert(&serde_json::from_str(&json).unwrap())?;
+        Ok(outputs.into_iter().map(|(k, v)| (k.path(), String::from_utf8(v.to_bytes()).unwrap())).collect())
     }
 
     #[test]
-    fn the_table_is_sorted_by_field() {
-        assert!(PARAMETERS.windows(2).all(|w| w[0].0 < w[1].0));
+    fn one_is_for_every_host_and_a_nodes_for_that_host_alone() {
+        let debug = r#"{"logSeverityScreen":"Debug"}"#;
+        let all = converted("default", debug).unwrap();
+        assert_eq!(all["/calico/v1/config/LogSeverityScreen"], "Debug");
+        let one = converted("node.n1", debug).unwrap();
+        assert_eq!(one["/calico/v1/host/n1/config/LogSeverityScreen"], "Debug");
+        assert_eq!((all.len(), one.len()), (1, 1));
     }
 
     #[test]
-    fn fields_become_parameters_in_their_own_units() {
-        let t = texts(
-            "default",
-            r#"{"routeRefreshInterval":"1m30s","iptablesLockProbeInterval":"50ms","netlinkTimeout":"1500ms","ipipMTU":1440,
-                "bpfEnabled":true,"interfacePrefix":"cali","failsafeInboundHostPorts":[],
-                "failsafeOutboundHostPorts":[{"protocol":"UDP","port":53},{"protocol":"TCP","port":443,"net":"fd00::/8"}],
-                "routeTableRanges":[{"min":10,"max":20},{"min":30,"max":40}],"routeTableRange":{"min":1,"max":250},
-                "kubeNodePortRanges":[80,"8080:8089"]}"#,
-        );
-        let at = |n: &str| t[&format!("/calico/v1/config/{n}")].as_str();
-        assert_eq!(at("RouteRefreshInterval"), "90");
-        assert_eq!(at("IptablesLockProbeIntervalMillis"), "50");
-        assert_eq!(at("NetlinkTimeoutSecs"), "1.5");
-        assert_eq!(at("IpInIpMtu"), "1440");
-        assert_eq!(at("BPFEnabled"), "true");
-        assert_eq!(at("FailsafeInboundHostPorts"), "none");
-        assert_eq!(at("FailsafeOutboundHostPorts"), "udp:53,tcp:[fd00::/8]:443");
-        assert_eq!(at("RouteTableRanges"), "10-20,30-40");
-        assert_eq!(at("RouteTableRange"), "1-250");
-        assert_eq!(at("KubeNodePortRanges"), "80,8080:8089");
+    fn one_with_a_selector_goes_on_as_it_is() {
+        let all =
+            converted("edge", r#"{"nodeSelector":"role == 'edge'","logSeverityScreen":"Debug"}"#).unwrap();
+        let [(path, json)] = &all.iter().collect::<Vec<_>>()[..] else { panic!("{all:?}") };
+        assert!(path.ends_with("/felixconfigurations/edge"), "{path}");
+        assert!(json.contains("role == 'edge'") && json.contains("Debug"), "{json}");
     }
 
     #[test]
-    fn a_nodes_configuration_is_for_that_host_alone() {
-        let t = texts("node.n1", r#"{"logSeverityScreen":"Debug"}"#);
-        assert_eq!(t["/calico/v1/host/n1/config/LogSeverityScreen"], "Debug");
-        assert!(convert(&FelixConfiguration::default()).is_err());
+    fn one_that_is_for_nobody_is_named_with_the_reason() {
+        for (spec, why) in [
+            ("{}", "has no nodeSelector"),
+            (r#"{"nodeSelector":""}"#, "has no nodeSelector"),
+            (r#"{"nodeSelector":"role =="}"#, "spec.nodeSelector"),
+            (r#"{"nodeSelector":"all()","routeRefreshInterval":"soon"}"#, "spec.routeRefreshInterval"),
+        ] {
+            let error = converted("edge", spec).unwrap_err();
+            assert!(error.contains(why), "{spec}: {error}");
+        }
     }
 }

@@ -6,7 +6,6 @@
 mod checked;
 mod cluster_information;
 mod felix_configuration;
-mod felix_parameters;
 mod host_endpoint;
 mod ip_pool;
 mod network_set;

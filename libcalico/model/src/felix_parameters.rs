@@ -1,11 +1,11 @@
 //! Names of Felix's parameters by their field in `FelixConfiguration`, with the unit that the parameter's text has.
 //! The fields' durations are text with units (`1m30s`), the parameters' are numbers.
 
-use super::felix_configuration::Unit;
+use crate::felix_configuration::Unit;
 
 /// Field, parameter, unit. Sorted by field.
 #[rustfmt::skip]
-pub const PARAMETERS: &[(&str, &str, Unit)] = &[
+pub(crate) const PARAMETERS: &[(&str, &str, Unit)] = &[
     ("allowIPIPPacketsFromWorkloads", "AllowIPIPPacketsFromWorkloads", Unit::Plain),
     ("allowVXLANPacketsFromWorkloads", "AllowVXLANPacketsFromWorkloads", Unit::Plain),
     ("awsSrcDstCheck", "AWSSrcDstCheck", Unit::Plain),
