@@ -4,7 +4,7 @@
 //! waits for it, and ends everything that goes along; rules stay.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use felix_dataplane::conntrack::Busy;
 use felix_dataplane::counters::Reader;
 use felix_dataplane::status::{Change, Status};
-use felix_dataplane::worker::{self, Command, Handle, Report};
+use felix_dataplane::worker::{self, Command, Handle, Missing, Report};
 use felix_message::Message;
 use libcalico_datastore::etcd::plain::PlainKeys;
 use libcalico_model::key::WorkloadEndpointKey;
@@ -138,6 +138,7 @@ impl DataplaneThread {
             board,
             cutter: cutter.clone(),
             programmed: AtomicBool::new(false),
+            told: AtomicU64::new(0),
             problem: Mutex::new(None),
         };
         let thread = std::thread::Builder::new()
@@ -207,6 +208,8 @@ struct Observer {
     board: Board,
     cutter: Option<Cutter>,
     programmed: AtomicBool,
+    /// Messages that the cutter knows to be programmed.
+    told: AtomicU64,
     problem: Mutex<Option<String>>,
 }
 
@@ -215,22 +218,29 @@ impl Observer {
         let Surroundings { health, metrics, .. } = &self.around;
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match report {
-            Report::Applied { outcome, stats, took, messages, taken, statuses } => {
+            Report::Applied { outcome, stats, took, messages, taken, statuses, trouble } => {
                 if !self.programmed.swap(true, Ordering::Relaxed) {
                     metrics.first_sync(self.around.started.elapsed());
                     tracing::info!(operations = outcome.tables.operations, ?took, "dataplane is in sync");
                 }
                 self.arrived(&statuses);
                 self.board.apply(statuses);
+                // Also where no message came: those of applies that failed are programmed only now.
                 if let Some(cutter) = &self.cutter
-                    && messages > 0
+                    && self.told.swap(taken, Ordering::Relaxed) != taken
                 {
                     cutter.programmed(taken);
                 }
                 metrics.applied(&outcome, &stats, took, messages);
-                if problem.take().is_some() {
+                if let Some(Missing { reason, retry, .. }) = &trouble {
+                    tracing::error!(reason, ?retry, "policy is programmed, but something is missing");
+                }
+                // What single endpoints lack is their status: the node serves all others.
+                let whole_node = trouble.filter(|t| !t.confined).map(|t| t.reason);
+                if problem.is_some() && whole_node.is_none() {
                     tracing::info!("the dataplane is programmed again");
                 }
+                *problem = whole_node;
             }
             Report::Failed { reason, retry } => {
                 metrics.failed();
@@ -278,6 +288,52 @@ fn counters(mut reader: Reader, metrics: Metrics, beat: Beat) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use felix_dataplane::config::Backend;
+
+    #[test]
+    fn what_single_endpoints_lack_leaves_the_node_ready_and_what_the_node_lacks_does_not() {
+        let health =
+            Health::new(&health::Timeouts { dataplane: Duration::from_secs(90), overrides: [].into() });
+        health.calculation(None);
+        let observer = Observer {
+            cleaner: Watched {
+                busy: Busy::default(),
+                beat: health.watch(health::CONNTRACK_CLEANER),
+                timeout: None,
+            },
+            around: Surroundings {
+                health: health.clone(),
+                metrics: Metrics::new("h", Backend::Nftables).unwrap(),
+                arrivals: Arrivals::default(),
+                started: Instant::now(),
+                etcd: None,
+            },
+            board: Board::default(),
+            cutter: None,
+            programmed: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+            problem: Mutex::new(None),
+        };
+        let ready_after = |confined: Option<bool>| {
+            observer.report(Report::Applied {
+                outcome: felix_dataplane::apply::Outcome::default(),
+                stats: Box::default(),
+                took: Duration::ZERO,
+                messages: 1,
+                taken: 1,
+                statuses: vec![],
+                trouble: confined.map(|confined| Missing {
+                    reason: "something is missing".to_owned(),
+                    retry: Duration::ZERO,
+                    confined,
+                }),
+            });
+            health.aggregator.summary().ready
+        };
+        assert!(ready_after(Some(true)), "one pod does not keep a node from its start");
+        assert!(!ready_after(Some(false)));
+        assert!(ready_after(None));
+    }
 
     #[test]
     fn an_endpoint_is_timed_once_until_it_goes() {

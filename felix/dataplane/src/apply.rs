@@ -4,26 +4,30 @@
 //!  messages ──▶ managers ──▶ Outputs ─┬─▶ 1. tables (sets, chains, dispatch: one transaction)
 //!  rtnetlink ─▶ interfaces ──────┘    ├─▶ 2. interface settings
 //!  nf_tables notifications ─▶ resync  └─▶ 3. routes, neighbours ─▶ status of endpoints
+//!                                            └─▶ connections of addresses that left
 //! ```
 //!
 //! Always holds: nothing is written before [`Message::InSync`]; policy is there before a route leads to a workload and
 //! is gone (closed) before its route is; where tables cannot be programmed nothing after them is touched, and the reason
-//! is kept until it works. Left out: waiting for input ([`crate::worker`]).
+//! is kept until it works; behind the tables one failure stops nothing else: an interface that lacks a setting or a route
+//! makes its own endpoint be down, and is tried again. Left out: waiting for input ([`crate::worker`]).
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_message::Message;
+use libcalico_model::key::WorkloadEndpointKey;
 
 use crate::config::{Backend, Config};
 use crate::conntrack::{Busy, Cleaner};
 use crate::counters::Counted;
 use crate::driver::interface::InterfaceDriver;
 use crate::driver::route::RouteDriver;
-use crate::driver::{Counts, TableDriver, Written, backend, neighbour};
+use crate::driver::{Counts, TableDriver, TableError, Written, backend, neighbour};
 use crate::interfaces::Interfaces;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::route::{self, Event, NETLINK_ROUTE};
@@ -37,36 +41,57 @@ const DRIFT_PAUSE: Duration = Duration::from_secs(1);
 /// How soon what another backend left is looked for again, where it was still in use.
 const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
+/// How soon it is looked again whether connections are cut for which a route waits.
+const CUT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How soon the host's settings are tried again, where they were refused and are not compared earlier.
+const HOST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Why the dataplane cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    Tables(#[from] crate::driver::TableError),
+    Tables(#[from] TableError),
     #[error("cannot watch {what}: {source}; is CAP_NET_ADMIN there?")]
     Watch { what: &'static str, source: io::Error },
     #[error("cannot start the thread that removes connections: {0}")]
     Connections(io::Error),
 }
 
-/// Why an apply was not whole. It is tried again.
+/// Why nothing behind the tables was touched. It is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     #[error("policy cannot be programmed, the old rules stand: {0}")]
-    Tables(#[from] crate::driver::TableError),
-    #[error("routes: {0}")]
-    Routes(io::Error),
-    #[error("neighbours: {0}")]
-    Neighbours(io::Error),
-    #[error("interface settings: {0}")]
-    Interfaces(io::Error),
+    Tables(#[from] TableError),
     #[error("cannot read interfaces: {0}")]
     Read(io::Error),
+}
+
+/// What is missing though policy is programmed. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("routes cannot be read: {0}")]
+    Routes(io::Error),
     #[error("policy is programmed, but another backend's rules cannot be removed: {0}")]
-    Others(crate::driver::TableError),
+    Others(TableError),
+    #[error("an endpoint is down, its route cannot be written: {0}")]
+    Route(io::Error),
+    #[error("an endpoint is down, its interface cannot be set up: {0}")]
+    Interface(io::Error),
+    #[error("neighbours: {0}")]
+    Neighbours(io::Error),
+}
+
+impl Trouble {
+    /// True where it is single endpoints' trouble: all others are as they should be.
+    #[must_use]
+    pub fn confined(&self) -> bool {
+        matches!(self, Self::Route(_) | Self::Interface(_) | Self::Neighbours(_))
+    }
 }
 
 /// What an apply did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     pub tables: Written,
     pub routes: usize,
@@ -74,6 +99,16 @@ pub struct Outcome {
     pub settings: usize,
     /// When to look again, though nothing comes in.
     pub again: Option<Duration>,
+    /// The first of what is missing; one of the whole node before one of an endpoint.
+    pub trouble: Option<Trouble>,
+}
+
+impl Outcome {
+    fn missing(&mut self, trouble: Trouble) {
+        if self.trouble.as_ref().is_none_or(|t| t.confined() && !trouble.confined()) {
+            self.trouble = Some(trouble);
+        }
+    }
 }
 
 /// Figures for metrics.
@@ -101,6 +136,8 @@ pub struct Dataplane {
     workload_interfaces: usize,
     /// Workload interfaces whose settings are to be looked at.
     dirty_interfaces: BTreeSet<Arc<str>>,
+    /// Those that lack a setting or a route: nothing on them is up.
+    broken: BTreeSet<Arc<str>>,
     route_monitor: Netlink,
     requests: Netlink,
     in_sync: bool,
@@ -140,6 +177,7 @@ impl Dataplane {
             interfaces: Interfaces::default(),
             workload_interfaces: 0,
             dirty_interfaces: BTreeSet::new(),
+            broken: BTreeSet::new(),
             route_monitor: Netlink::open_monitor(NETLINK_ROUTE, &route::GROUPS)
                 .map_err(watch("interfaces"))?,
             requests: Netlink::open(NETLINK_ROUTE)
@@ -164,13 +202,23 @@ impl Dataplane {
             Message::InSync => self.in_sync = true,
             Message::WorkloadEndpointUpdate(key, e) => {
                 if !self.managers.tells_of_policies_alone(key, e) {
+                    self.leaves_interface(key);
                     self.dirty_interfaces.insert(e.interface_name.as_str().into());
                     self.statuses.on_message(message);
                 }
             }
+            Message::WorkloadEndpointRemove(key) => {
+                self.leaves_interface(key);
+                self.statuses.on_message(message);
+            }
             other => self.statuses.on_message(other),
         }
         self.managers.on_message(message, &mut self.outputs);
+    }
+
+    /// Whoever has the workload's interface next may call for other settings.
+    fn leaves_interface(&mut self, key: &WorkloadEndpointKey) {
+        self.dirty_interfaces.extend(self.managers.interface_of(key).map(Arc::from));
     }
 
     /// True once the calculation has sent everything that stood in the datastore.
@@ -268,8 +316,11 @@ impl Dataplane {
 
     /// Brings the kernel to the desired state. Before the datastore is in sync it does nothing.
     ///
+    /// What is missing in the end, with policy in place, is told in the outcome; the next call tries it again.
+    ///
     /// # Errors
-    /// What could not be programmed; the next call tries again, with everything read back.
+    /// Policy could not be programmed, nothing behind it was touched; the next call tries again, with everything read
+    /// back.
     pub fn apply(&mut self, now: Instant) -> Result<Outcome, ApplyError> {
         if !self.in_sync {
             return Ok(Outcome::default());
@@ -281,20 +332,40 @@ impl Dataplane {
         self.managers.resolve(&mut self.outputs);
         let mut out = Outcome { tables: self.tables.apply(&mut self.outputs.tables)?, ..Outcome::default() };
         self.check_after_write(&out.tables, now);
-        out.settings = self.apply_settings().map_err(ApplyError::Interfaces)?;
-        let routes =
-            self.routes.apply(&mut self.outputs.routes, &self.interfaces, now).map_err(ApplyError::Routes)?;
+        let mut broken = self.apply_settings(now, &mut out);
+        let connections = &self.connections;
+        let uncut = |addr: &IpAddr| connections.pending(addr);
+        let routes = self.routes.apply(&mut self.outputs.routes, &self.interfaces, now, &uncut);
         out.routes = routes.written;
         self.connections.forget(routes.gone);
-        out.neighbours = self.apply_neighbours().map_err(ApplyError::Neighbours)?;
+        broken.extend(routes.missing);
+        self.set_broken(broken);
+        routes.unread.into_iter().for_each(|e| out.missing(Trouble::Routes(e)));
+        routes.refused.into_iter().for_each(|e| out.missing(Trouble::Route(e)));
+        match self.apply_neighbours() {
+            Ok(written) => out.neighbours = written,
+            Err(e) => out.missing(Trouble::Neighbours(e)),
+        }
         if let Some(wait) = routes.recheck {
             let at = now + wait;
             self.next_routes_refresh = Some(self.next_routes_refresh.map_or(at, |n| n.min(at)));
         }
-        let others = self.remove_others()?;
+        let others = self.remove_others().unwrap_or_else(|e| {
+            out.missing(Trouble::Others(e));
+            None
+        });
         let refresh = self.next_refresh().map(|at| at.saturating_duration_since(now));
-        out.again = [refresh, out.tables.again, others].into_iter().flatten().min();
+        let cut = (!routes.held.is_empty()).then_some(CUT_PAUSE);
+        out.again = [refresh, out.tables.again, others, cut].into_iter().flatten().min();
         Ok(out)
+    }
+
+    /// These interfaces lack something now. Their endpoints are looked at again, and those of others that did so far.
+    fn set_broken(&mut self, broken: BTreeSet<Arc<str>>) {
+        for name in self.broken.symmetric_difference(&broken) {
+            self.statuses.on_interface(name);
+        }
+        self.broken = broken;
     }
 
     /// xtables tells nobody of changes: after a write the tables are looked at again soon.
@@ -308,9 +379,9 @@ impl Dataplane {
     }
 
     /// Once the configured backend has everything, what another one has goes. Returns when to look again.
-    fn remove_others(&mut self) -> Result<Option<Duration>, ApplyError> {
+    fn remove_others(&mut self) -> Result<Option<Duration>, TableError> {
         if !self.others_removed {
-            self.others_removed = backend::remove_others(&self.config).map_err(ApplyError::Others)?;
+            self.others_removed = backend::remove_others(&self.config)?;
         }
         Ok((!self.others_removed).then_some(OTHERS_PAUSE))
     }
@@ -326,9 +397,9 @@ impl Dataplane {
         result
     }
 
-    /// Endpoints whose status changed. To be asked after a whole apply.
+    /// Endpoints whose status changed. To be asked after an apply that left policy in place.
     pub fn take_statuses(&mut self) -> Vec<status::Change> {
-        self.statuses.changes(&self.managers, &self.interfaces)
+        self.statuses.changes(&self.managers, &self.interfaces, &self.broken)
     }
 
     /// Chains whose counters tell of rules.
@@ -343,28 +414,38 @@ impl Dataplane {
         self.connections.busy()
     }
 
-    fn apply_settings(&mut self) -> io::Result<usize> {
-        let mut written = 0;
+    /// Returns interfaces that lack a setting.
+    fn apply_settings(&mut self, now: Instant, out: &mut Outcome) -> BTreeSet<Arc<str>> {
         if !self.host_settings {
-            written += self.settings.host(&self.config)?;
             self.host_settings = true;
+            match self.settings.host(&self.config) {
+                Ok(written) => out.settings += written,
+                // Someone else may have seen to it, as where all of it is read-only to us.
+                Err(e) => {
+                    tracing::error!(error = %e, "the host cannot be told to forward packets");
+                    let at = now + HOST_PAUSE;
+                    self.next_interface_refresh = Some(self.next_interface_refresh.map_or(at, |n| n.min(at)));
+                }
+            }
         }
-        let mut failed = None;
+        let mut broken = BTreeSet::new();
         for name in std::mem::take(&mut self.dirty_interfaces) {
             if self.interfaces.up(&name).is_none() || !self.managers.has_workload(&name) {
                 continue;
             }
             match self.settings.workload(&name, self.managers.may_spoof(&name), &self.config) {
-                Ok(n) => written += n,
+                Ok(n) => out.settings += n,
                 Err(e) => {
-                    // It may have gone in between; its notification is on its way.
-                    tracing::warn!(interface = &*name, error = %e, "interface cannot be set up yet");
-                    self.dirty_interfaces.insert(name);
-                    failed = Some(e);
+                    if !self.broken.contains(&name) {
+                        tracing::warn!(interface = &*name, error = %e, "interface cannot be set up yet");
+                    }
+                    out.missing(Trouble::Interface(e));
+                    self.dirty_interfaces.insert(name.clone());
+                    broken.insert(name);
                 }
             }
         }
-        failed.map_or(Ok(written), Err)
+        broken
     }
 
     /// Read-backs whose time has come.

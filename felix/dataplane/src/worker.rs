@@ -2,7 +2,7 @@
 //!
 //! In: batches of messages through a bounded channel (a full channel blocks the calculation, nothing is dropped). Out: a
 //! report after every apply. Always holds: an apply follows as soon as no further message waits; a failed one is tried
-//! again with growing pauses, and says why; the thread never waits for anything but the kernel and its input.
+//! again with growing pauses, and says why; what single endpoints lack holds no other endpoint's messages up; the thread never waits for anything but the kernel and its input.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ pub enum Command {
 /// What happened.
 #[derive(Debug)]
 pub enum Report {
-    /// The kernel holds what is desired. `took`: seconds of the apply. `statuses`: endpoints that came up, or no longer
-    /// are. `taken`: messages in all, since the thread began.
+    /// The kernel holds the policy that is desired, and but for `trouble` everything else. `took`: seconds of the apply.
+    /// `statuses`: endpoints that came up, or no longer are. `taken`: messages in all, since the thread began.
     Applied {
         outcome: Outcome,
         stats: Box<Stats>,
@@ -54,11 +54,21 @@ pub enum Report {
         messages: usize,
         taken: u64,
         statuses: Vec<Change>,
+        trouble: Option<Missing>,
     },
     /// It does not; the next try follows by itself.
     Failed { reason: String, retry: Duration },
     /// Nothing to do, still alive.
     Idle,
+}
+
+/// What an apply could not bring about. The next try follows by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub reason: String,
+    pub retry: Duration,
+    /// Single endpoints lack something, and are told as down; the node as a whole does not.
+    pub confined: bool,
 }
 
 /// Sends to the thread and wakes it.
@@ -121,6 +131,11 @@ pub fn new(config: Arc<Config>) -> Result<(Handle, Worker), StartError> {
     Ok((Handle { sender, wake: wake.clone() }, Worker { receiver, wake, dataplane }))
 }
 
+/// The pause after this one.
+fn longer(pause: Option<Duration>) -> Duration {
+    pause.map_or(FIRST_PAUSE, |p| (p * 2).min(LONGEST_PAUSE))
+}
+
 impl Worker {
     /// Chains whose counters tell of rules: for a reader in another thread.
     #[must_use]
@@ -137,6 +152,8 @@ impl Worker {
     /// Runs until it is told to stop or every [`Handle`] is gone. Rules stay in place.
     pub fn run(mut self, mut report: impl FnMut(Report)) {
         let mut pause: Option<Duration> = None;
+        // While it fails, new input may be the cure: tried again, but not at once.
+        let mut soonest = Duration::ZERO;
         let mut next: Option<Instant> = None;
         let mut taken = 0;
         let mut large = false;
@@ -163,27 +180,43 @@ impl Worker {
             let events = self.dataplane.on_kernel_events(now);
             let asked = if messages > 0 { Some(Duration::ZERO) } else { events };
             if let Some(wait) = asked {
-                // While it fails, new input may be the cure: tried again, but not at once.
-                let at = now + if pause.is_some() { wait.max(FIRST_PAUSE) } else { wait };
+                let at = now + wait.max(soonest);
                 next = Some(next.map_or(at, |n| n.min(at)));
             }
             if next.is_some_and(|at| at <= now) {
                 match self.dataplane.apply(now) {
-                    Ok(outcome) => {
-                        pause = None;
-                        next = outcome.again.map(|again| Instant::now() + again);
+                    Ok(mut outcome) => {
+                        let trouble = outcome.trouble.take().map(|t| Missing {
+                            reason: t.to_string(),
+                            retry: longer(pause),
+                            confined: t.confined(),
+                        });
+                        pause = trouble.as_ref().map(|t| t.retry);
+                        let held_up = trouble.as_ref().is_some_and(|t| !t.confined);
+                        soonest = if held_up { FIRST_PAUSE } else { Duration::ZERO };
+                        let again = [outcome.again, pause].into_iter().flatten().min();
+                        next = again.map(|again| Instant::now() + again);
                         let (stats, took) = (Box::new(self.dataplane.stats()), now.elapsed());
                         if self.dataplane.in_sync() {
                             let statuses = self.dataplane.take_statuses();
                             large |= messages >= MANY || outcome.tables.bytes >= LARGE_BYTES;
-                            report(Report::Applied { outcome, stats, took, messages, taken, statuses });
+                            report(Report::Applied {
+                                outcome,
+                                stats,
+                                took,
+                                messages,
+                                taken,
+                                statuses,
+                                trouble,
+                            });
                         } else {
                             report(Report::Idle);
                         }
                     }
                     Err(e) => {
-                        let retry = pause.map_or(FIRST_PAUSE, |p| (p * 2).min(LONGEST_PAUSE));
+                        let retry = longer(pause);
                         pause = Some(retry);
+                        soonest = FIRST_PAUSE;
                         next = Some(Instant::now() + retry);
                         report(Report::Failed { reason: e.to_string(), retry });
                     }

@@ -25,7 +25,7 @@ impl InterfaceDriver {
     /// Forwarding of the whole host.
     ///
     /// # Errors
-    /// A setting cannot be written.
+    /// A setting cannot be written. The rest was still tried.
     pub fn host(&self, config: &Config) -> io::Result<usize> {
         if !config.ip_forwarding {
             return Ok(0);
@@ -34,49 +34,61 @@ impl InterfaceDriver {
         if config.ipv6 {
             settings.push("net/ipv6/conf/all/forwarding");
         }
-        let mut written = 0;
-        for path in settings {
-            written += usize::from(self.set(path, "1")? == Outcome::Written);
+        self.all(settings.into_iter().map(|path| (path, "1")))
+    }
+
+    /// Returns how many were written, or the first error. The rest is tried all the same.
+    fn all<'a>(&self, settings: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<usize> {
+        let (mut written, mut error) = (0, None);
+        for (path, value) in settings {
+            match self.set(path, value) {
+                Ok(outcome) => written += usize::from(outcome == Outcome::Written),
+                Err(e) => drop(error.get_or_insert(e)),
+            }
         }
-        Ok(written)
+        error.map_or(Ok(written), Err)
     }
 
     /// Settings of one workload interface that is up. `may_spoof`: the workload may send from addresses that no route
     /// leads back to.
     ///
     /// # Errors
-    /// A setting cannot be written: the interface is not ready. The rest was still tried.
+    /// A setting that an endpoint cannot do without cannot be written: the interface is not ready. The rest was still
+    /// tried.
     pub fn workload(&self, interface: &str, may_spoof: bool, config: &Config) -> io::Result<usize> {
         // Dots in names are slashes in paths elsewhere; here the path is used as it is. A slash cannot be in a name.
         let v4 = |name: &str| format!("net/ipv4/conf/{interface}/{name}");
         let v6 = |name: &str| format!("net/ipv6/conf/{interface}/{name}");
-        let mut settings = vec![
+        // Better with, but an endpoint is whole without: as upstream has it.
+        let wishes = [
             (v6("accept_ra"), "0"),
-            // NAT to addresses of the loopback interface.
-            (v4("route_localnet"), "1"),
             // Answer at once: nobody else will.
             (format!("net/ipv4/neigh/{interface}/proxy_delay"), "0"),
-            (v4("proxy_arp"), "1"),
-            (v4("forwarding"), "1"),
         ];
+        let mut written = 0;
+        for (path, value) in &wishes {
+            match self.set(path, value) {
+                Ok(outcome) => written += usize::from(outcome == Outcome::Written),
+                Err(e) => {
+                    tracing::warn!(interface, error = %e, "a setting that is not vital cannot be written");
+                }
+            }
+        }
         // The kernel's own check of sources, beside that of the rules: as on every other interface, or none.
         let default = self.sysctl.get("net/ipv4/conf/default/rp_filter")?;
         let check = if may_spoof { "0" } else { default.as_deref().unwrap_or("1") };
-        settings.push((v4("rp_filter"), check));
+        let mut settings = vec![
+            // NAT to addresses of the loopback interface.
+            (v4("route_localnet"), "1"),
+            (v4("proxy_arp"), "1"),
+            (v4("forwarding"), "1"),
+            (v4("rp_filter"), check),
+        ];
         if config.ipv6 {
             settings.push((v6("proxy_ndp"), "1"));
             settings.push((v6("forwarding"), "1"));
         }
-        let mut written = 0;
-        let mut error = None;
-        for (path, value) in settings {
-            match self.set(&path, value) {
-                Ok(outcome) => written += usize::from(outcome == Outcome::Written),
-                Err(e) if error.is_none() => error = Some(e),
-                Err(_) => {}
-            }
-        }
-        error.map_or(Ok(written), Err)
+        Ok(written + self.all(settings.iter().map(|(path, value)| (path.as_str(), *value)))?)
     }
 
     fn set(&self, path: &str, value: &str) -> io::Result<Outcome> {

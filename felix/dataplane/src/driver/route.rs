@@ -2,9 +2,11 @@
 //!
 //! In: destination → interface, and which interfaces are up. Out: route changes. Always holds: a route of ours is one on
 //! a workload interface, by the interface's name; others' interfaces are never touched; a route that a person or the CNI
-//! plugin put on an interface stays for a grace period, until the endpoint is known. Left out: routes to other nodes.
+//! plugin put on an interface stays for a grace period, until the endpoint is known; one route that is refused stops no
+//! other; an address that moves to another workload leads to nobody until the connections of the one before are cut (or
+//! [`HOLD`] is over). Left out: routes to other nodes, cutting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,13 +24,30 @@ use crate::tally::TALLY;
 /// How long a route that nobody asked for may stay on an interface that has just come up.
 pub const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a route to an address's new workload waits at most for the old one's connections to be cut: without a route
+/// nothing passes, and connection tracking that cannot be cleaned must not keep a workload down for good.
+pub const HOLD: Duration = Duration::from_secs(5);
+
 /// What is to stand.
 #[derive(Debug, Default)]
 pub struct DesiredRoutes {
     /// Destination → interface.
     routes: BTreeMap<IpNet, Arc<str>>,
-    /// Destinations that changed, with the interface that they leave.
-    dirty: BTreeMap<IpNet, Option<Arc<str>>>,
+    /// Destinations that changed, or could not be brought about.
+    dirty: BTreeMap<IpNet, Change>,
+}
+
+/// What happened to a destination since its route was written.
+#[derive(Debug, Default)]
+struct Change {
+    /// The interface that the kernel's route leads over.
+    leaves: Option<Arc<str>>,
+    /// It was sent to where it now leads: not only touched.
+    sent: bool,
+    /// That its address is gone from where it led was told.
+    told: bool,
+    /// Since when the new route waits for connections to be cut.
+    since: Option<Instant>,
 }
 
 impl DesiredRoutes {
@@ -40,9 +59,11 @@ impl DesiredRoutes {
             None => self.routes.remove(&dst),
         };
         if interface.is_some() || old.is_some() {
-            let leaves = self.dirty.entry(dst).or_default();
-            if leaves.is_none() {
-                *leaves = old;
+            let change = self.dirty.entry(dst).or_default();
+            change.sent = true;
+            if let Some(old) = old {
+                (change.told, change.since) = (false, None);
+                change.leaves.get_or_insert(old);
             }
         }
     }
@@ -67,7 +88,7 @@ impl DesiredRoutes {
     /// The interface came up or changed: its routes are written again.
     pub fn touch(&mut self, interface: &str) {
         for (dst, _) in self.routes.iter().filter(|(_, i)| ***i == *interface) {
-            self.dirty.entry(*dst).or_insert(None);
+            self.dirty.entry(*dst).or_default();
         }
     }
 }
@@ -85,13 +106,23 @@ pub struct RouteDriver {
 }
 
 /// What was done, and what is left to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct RouteOutcome {
     pub written: usize,
     /// Addresses that no longer lead to the workload that they led to.
     pub gone: Vec<IpAddr>,
     /// Routes that wait for their grace to end.
     pub recheck: Option<Duration>,
+    /// Destinations whose routes wait until the connections of their addresses are cut.
+    pub held: BTreeSet<IpNet>,
+    /// Interfaces over which a desired route does not stand yet.
+    pub missing: BTreeSet<Arc<str>>,
+    /// The first route that was refused.
+    pub refused: Option<io::Error>,
+    /// The kernel's routes could not be read.
+    pub unread: Option<io::Error>,
+    /// Destinations to look at again, though the desire stays the same.
+    left: BTreeSet<IpNet>,
 }
 
 impl RouteDriver {
@@ -129,37 +160,67 @@ impl RouteDriver {
         }
     }
 
-    /// Makes the kernel hold the desired routes over interfaces that are up.
-    ///
-    /// # Errors
-    /// What the kernel refused, the first of it; the rest was still tried.
+    /// Makes the kernel hold the desired routes over interfaces that are up. What fails is in the outcome; it is tried
+    /// again by the next call. `uncut`: whether connections of an address are still to be cut.
     pub fn apply(
         &mut self,
         desired: &mut DesiredRoutes,
         interfaces: &Interfaces,
         now: Instant,
-    ) -> io::Result<RouteOutcome> {
+        uncut: &dyn Fn(&IpAddr) -> bool,
+    ) -> RouteOutcome {
+        let mut out = RouteOutcome::default();
         if self.config.route_sync_disabled {
             desired.dirty.clear();
-            return Ok(RouteOutcome::default());
+            return out;
         }
         let new = self.see(interfaces, now);
         let (all, begin) = (self.resync, Instant::now());
-        let mut result =
-            if all { self.full(desired, interfaces, now) } else { self.changed(desired, interfaces) };
+        self.leave(desired, interfaces, &mut out);
+        hold(desired, now, uncut, &mut out);
         if all {
+            self.full(desired, interfaces, now, &mut out);
             TALLY.route_resyncs.observe(begin.elapsed().as_secs_f64());
-        } else if !desired.dirty.is_empty() {
-            TALLY.route_changes.observe(begin.elapsed().as_secs_f64());
+        } else {
+            self.changed(desired, interfaces, &mut out);
+            if !desired.dirty.is_empty() {
+                TALLY.route_changes.observe(begin.elapsed().as_secs_f64());
+            }
         }
-        if let (true, Ok(outcome)) = (new, &mut result) {
+        if new {
             // What stands on a new interface and has no endpoint by then, goes.
-            outcome.recheck = Some(outcome.recheck.unwrap_or(GRACE));
+            out.recheck = Some(out.recheck.unwrap_or(GRACE));
         }
         // A failure is tried again with everything read back.
-        self.resync = result.is_err();
-        desired.dirty.clear();
-        result
+        self.resync = out.refused.is_some() || out.unread.is_some();
+        let unread = out.unread.is_some();
+        desired.dirty.retain(|dst, _| unread || out.left.contains(dst) || out.held.contains(dst));
+        let waiting = out.left.iter().chain(&out.held).filter_map(|dst| desired.routes.get(dst));
+        out.missing.extend(waiting.cloned());
+        out
+    }
+
+    /// Tells of addresses that leave their workload. The route of one that moves to another goes first of all: until the
+    /// old one's connections are cut, nothing leads to the new one.
+    fn leave(&mut self, desired: &mut DesiredRoutes, interfaces: &Interfaces, out: &mut RouteOutcome) {
+        for (dst, change) in desired.dirty.iter_mut().filter(|(_, c)| !c.told) {
+            change.told = true;
+            let new = desired.routes.get(dst);
+            let (Some(addr), Some(old)) = (host(dst), change.leaves.as_ref().filter(|o| Some(*o) != new))
+            else {
+                continue;
+            };
+            out.gone.push(addr);
+            if new.is_none() {
+                continue;
+            }
+            out.held.insert(*dst);
+            if let Some(i) = interfaces.by_name(old) {
+                let unwanted = self.route(*dst, i.index);
+                let result = route::delete_route(&mut self.socket, &unwanted);
+                out.done(result, *dst);
+            }
+        }
     }
 
     /// Notes when interfaces were first there. True where one is new.
@@ -208,13 +269,14 @@ impl RouteDriver {
         Ok(out)
     }
 
-    fn changed(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces) -> io::Result<RouteOutcome> {
-        let mut out = RouteOutcome::default();
-        let mut first_error = None;
-        for (dst, old) in &desired.dirty {
-            out.left(dst, old.as_ref(), desired.routes.get(dst));
+    fn changed(&mut self, desired: &DesiredRoutes, interfaces: &Interfaces, out: &mut RouteOutcome) {
+        for (dst, change) in &desired.dirty {
+            if out.held.contains(dst) {
+                continue;
+            }
             let wanted = desired.routes.get(dst).and_then(|i| interfaces.up(i));
-            let result = match (wanted, old.as_ref().and_then(|o| interfaces.by_name(o))) {
+            let old = change.leaves.as_ref().and_then(|o| interfaces.by_name(o));
+            let result = match (wanted, old) {
                 (Some(i), _) => {
                     let wanted = self.route(*dst, i.index);
                     self.replace(&wanted, interfaces)
@@ -225,10 +287,8 @@ impl RouteDriver {
                 }
                 (None, None) => continue,
             };
-            out.written += 1;
-            keep_first(&mut first_error, result, *dst);
+            out.done(result, *dst);
         }
-        first_error.map_or(Ok(out), Err)
     }
 
     /// Writes a route, then takes away one with a better metric that would hide it: the CNI plugin's own. BGP tells the
@@ -248,17 +308,19 @@ impl RouteDriver {
 
     fn full(
         &mut self,
-        desired: &DesiredRoutes,
+        desired: &mut DesiredRoutes,
         interfaces: &Interfaces,
         now: Instant,
-    ) -> io::Result<RouteOutcome> {
-        let mut out = RouteOutcome::default();
-        let mut first_error = None;
-        for (dst, old) in &desired.dirty {
-            out.left(dst, old.as_ref(), desired.routes.get(dst));
-        }
+        out: &mut RouteOutcome,
+    ) {
         for family in Family::BOTH {
-            let have = route::device_routes(&mut self.socket, family)?;
+            let have = match route::device_routes(&mut self.socket, family) {
+                Ok(have) => have,
+                Err(e) => {
+                    out.unread.get_or_insert(e);
+                    continue;
+                }
+            };
             let mut missing: BTreeMap<IpNet, DeviceRoute> = desired
                 .routes
                 .iter()
@@ -274,19 +336,48 @@ impl RouteDriver {
                 }
                 if missing.get(&r.dst) == Some(&r) {
                     missing.remove(&r.dst);
+                    out.held.remove(&r.dst);
                 } else {
                     extra.push(r);
                 }
             }
+            extra.retain(|r| !self.moved_unseen(r, &missing, desired, now, out));
+            missing.retain(|dst, _| !out.held.contains(dst));
             for (dst, r) in &missing {
-                out.written += 1;
-                keep_first(&mut first_error, route::replace_route(&mut self.socket, r), *dst);
+                let result = route::replace_route(&mut self.socket, r);
+                out.done(result, *dst);
             }
             for r in extra {
-                self.extra(&r, desired, &missing, now, &mut out, &mut first_error);
+                self.extra(&r, desired, &missing, now, out);
             }
         }
-        first_error.map_or(Ok(out), Err)
+    }
+
+    /// A route of ours over one interface whose address is another one's by now, which nobody told: Felix was not there.
+    /// It goes, as if it had been told. True where it was one.
+    fn moved_unseen(
+        &mut self,
+        r: &DeviceRoute,
+        missing: &BTreeMap<IpNet, DeviceRoute>,
+        desired: &mut DesiredRoutes,
+        now: Instant,
+        out: &mut RouteOutcome,
+    ) -> bool {
+        let new = missing.get(&r.dst).filter(|n| n.index != r.index && n.priority == r.priority);
+        let (Some(_), Some(addr)) = (new, host(&r.dst)) else { return false };
+        let change = desired.dirty.entry(r.dst).or_default();
+        if change.since.is_some_and(|since| now.saturating_duration_since(since) >= HOLD) {
+            // It could not be removed for so long: the new one takes its place.
+            return false;
+        }
+        (change.sent, change.told) = (true, true);
+        change.since.get_or_insert(now);
+        if out.held.insert(r.dst) {
+            out.gone.push(addr);
+        }
+        let result = route::delete_route(&mut self.socket, r);
+        out.done(result, r.dst);
+        true
     }
 
     fn extra(
@@ -296,7 +387,6 @@ impl RouteDriver {
         replaced: &BTreeMap<IpNet, DeviceRoute>,
         now: Instant,
         out: &mut RouteOutcome,
-        first_error: &mut Option<io::Error>,
     ) {
         // Replaced in place just now.
         if replaced.get(&r.dst).is_some_and(|n| n.priority == r.priority) {
@@ -309,42 +399,54 @@ impl RouteDriver {
             return;
         }
         let age = self.seen.get(&r.index).map_or(Duration::ZERO, |s| now.saturating_duration_since(*s));
-        let left_behind = desired.dirty.get(&r.dst).is_some_and(Option::is_some);
+        let left_behind = desired.dirty.get(&r.dst).is_some_and(|c| c.leaves.is_some());
         if age < GRACE && !left_behind && !hides {
             let wait = GRACE - age;
             out.recheck = Some(out.recheck.map_or(wait, |w| w.min(wait)));
             return;
         }
-        out.written += 1;
         if !desired.routes.contains_key(&r.dst) {
             out.gone.extend(host(&r.dst));
         }
-        keep_first(first_error, route::delete_route(&mut self.socket, r), r.dst);
+        let result = route::delete_route(&mut self.socket, r);
+        out.done(result, r.dst);
+    }
+}
+
+/// Which routes wait, because the connections of their addresses' last workload are not cut yet.
+fn hold(desired: &mut DesiredRoutes, now: Instant, uncut: &dyn Fn(&IpAddr) -> bool, out: &mut RouteOutcome) {
+    // A route that is only written once more stands already, or its interface was not there.
+    for (dst, change) in desired.dirty.iter_mut().filter(|(_, c)| c.sent) {
+        let Some(addr) = host(dst).filter(|_| desired.routes.contains_key(dst)) else { continue };
+        if !out.held.contains(dst) && !uncut(&addr) {
+            continue;
+        }
+        if now.saturating_duration_since(*change.since.get_or_insert(now)) < HOLD {
+            out.held.insert(*dst);
+        } else {
+            tracing::warn!(%addr, "its route is written, though connections of its last workload are not cut yet");
+            out.held.remove(dst);
+        }
     }
 }
 
 impl RouteOutcome {
-    fn left(&mut self, dst: &IpNet, old: Option<&Arc<str>>, new: Option<&Arc<str>>) {
-        if old.is_some() && old != new {
-            self.gone.extend(host(dst));
+    /// Counts a write, and keeps the first that was refused.
+    fn done(&mut self, result: io::Result<()>, dst: IpNet) {
+        self.written += 1;
+        let Err(e) = result else { return };
+        // The interface went down or away in between: its notification is on its way.
+        if matches!(e.raw_os_error(), Some(libc::ENETDOWN | libc::ENODEV)) {
+            return;
         }
+        self.left.insert(dst);
+        self.refused.get_or_insert_with(|| io::Error::new(e.kind(), format!("route {dst}: {e}")));
     }
 }
 
 /// The address of a route to a single one.
 fn host(dst: &IpNet) -> Option<IpAddr> {
     (dst.prefix_len() == dst.max_prefix_len()).then(|| dst.addr())
-}
-
-fn keep_first(first: &mut Option<io::Error>, result: io::Result<()>, dst: IpNet) {
-    let Err(e) = result else { return };
-    // The interface went down or away in between: its notification is on its way.
-    if matches!(e.raw_os_error(), Some(libc::ENETDOWN | libc::ENODEV)) {
-        return;
-    }
-    if first.is_none() {
-        *first = Some(io::Error::new(e.kind(), format!("route {dst}: {e}")));
-    }
 }
 
 #[cfg(test)]
@@ -362,7 +464,7 @@ mod tests {
         d.touch("calia");
         d.set(dst, Some(&b));
         d.set(dst, None);
-        assert_eq!(d.dirty.get(&dst), Some(&Some(a)));
+        assert_eq!(d.dirty.get(&dst).and_then(|c| c.leaves.clone()), Some(a));
         assert_eq!(d.iter().count(), 0);
     }
 }

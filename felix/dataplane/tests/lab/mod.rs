@@ -131,9 +131,15 @@ impl Felix {
     }
 
     pub fn start(host: &Namespace, config: Config) -> Self {
+        Self::start_after(host, config, || {})
+    }
+
+    /// `prepare` runs in the dataplane's thread before it.
+    pub fn start_after(host: &Namespace, config: Config, prepare: impl FnOnce() + Send + 'static) -> Self {
         let (ready, started) = channel();
         let (report, reports) = channel();
         let thread = host.inside(move || {
+            prepare();
             let (handle, worker) = worker::new(Arc::new(config)).expect("dataplane");
             ready.send(handle).unwrap();
             worker.run(|r| {
@@ -170,6 +176,7 @@ impl Felix {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
             match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Applied { trouble: Some(t), .. }) => assert!(may_fail, "{}", t.reason),
                 Ok(Report::Applied { outcome, taken, .. }) if taken >= all => return outcome.tables,
                 Ok(Report::Failed { reason, .. }) => assert!(may_fail, "{reason}"),
                 Ok(_) => {}
