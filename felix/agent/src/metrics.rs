@@ -104,30 +104,14 @@ impl OfBackend {
 /// Figures of one kind of backend; the other kind's are not there.
 #[derive(Clone, Debug)]
 enum Tables {
-    Nft {
-        calls: IntCounter,
-        errors: IntCounter,
-        lists: IntCounter,
-        chains: IntGaugeVec,
-        rules: IntGaugeVec,
-        sets: IntGaugeVec,
-        maps: IntGaugeVec,
-    },
-    Iptables {
-        calls: IntCounter,
-        errors: IntCounter,
-        saves: IntCounter,
-        chains: IntGaugeVec,
-        rules: IntGaugeVec,
-    },
+    Nft { lists: IntCounter, chains: IntGaugeVec, rules: IntGaugeVec, sets: IntGaugeVec, maps: IntGaugeVec },
+    Iptables { saves: IntCounter, chains: IntGaugeVec, rules: IntGaugeVec },
 }
 
 impl Tables {
     fn nft(r: &Registry) -> prometheus::Result<Self> {
         let version = "ip_version";
         Ok(Self::Nft {
-            calls: counter(r, "felix_nft_calls", "nftables transactions.")?,
-            errors: counter(r, "felix_nft_errors", "nftables transactions that failed.")?,
             lists: counter(r, "felix_nft_list_calls", "Read-backs of nftables.")?,
             chains: gauges(r, "felix_nft_chains", "nftables chains.", version)?,
             rules: gauges(r, "felix_nft_rules", "nftables rules.", version)?,
@@ -143,8 +127,6 @@ impl Tables {
             Ok::<_, prometheus::Error>(g)
         };
         Ok(Self::Iptables {
-            calls: counter(r, "felix_iptables_restore_calls", "Applies that ran iptables-restore.")?,
-            errors: counter(r, "felix_iptables_restore_errors", "Applies that failed.")?,
             saves: counter(r, "felix_iptables_save_calls", "Read-backs of iptables.")?,
             chains: by_table("felix_iptables_chains", "iptables chains.")?,
             rules: by_table("felix_iptables_rules", "iptables rules.")?,
@@ -153,12 +135,11 @@ impl Tables {
 
     fn applied(&self, outcome: &Outcome, counts: &[Counts; 2]) {
         let n = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let (written, read) = (outcome.tables.operations > 0, outcome.tables.resynced);
+        let read = u64::from(outcome.tables.resynced);
         let families = || ["4", "6"].into_iter().zip(counts);
         match self {
-            Self::Nft { calls, lists, chains, rules, sets, maps, .. } => {
-                calls.inc_by(u64::from(written));
-                lists.inc_by(u64::from(read));
+            Self::Nft { lists, chains, rules, sets, maps } => {
+                lists.inc_by(read);
                 for (version, c) in families() {
                     chains.with_label_values(&[version]).set(n(c.chains()));
                     rules.with_label_values(&[version]).set(n(c.rules()));
@@ -166,9 +147,8 @@ impl Tables {
                     maps.with_label_values(&[version]).set(n(c.maps));
                 }
             }
-            Self::Iptables { calls, saves, chains, rules, .. } => {
-                calls.inc_by(u64::from(written));
-                saves.inc_by(u64::from(read));
+            Self::Iptables { saves, chains, rules } => {
+                saves.inc_by(read);
                 for (version, c) in families() {
                     for (table, size) in &c.tables {
                         chains.with_label_values(&[version, table.name()]).set(n(size.chains));
@@ -176,12 +156,6 @@ impl Tables {
                     }
                 }
             }
-        }
-    }
-
-    fn failed(&self) {
-        match self {
-            Self::Nft { errors, .. } | Self::Iptables { errors, .. } => errors.inc(),
         }
     }
 }
@@ -356,10 +330,9 @@ impl Metrics {
         self.initial.set(since_start.as_secs_f64());
     }
 
-    /// An apply failed.
+    /// An apply failed, whatever in it: those who write tables count their own failures.
     pub fn failed(&self) {
         self.failures.inc();
-        self.backend.tables.failed();
     }
 }
 
@@ -453,12 +426,9 @@ mod tests {
         let second = first.renewed(Backend::Nftables).unwrap();
         second.failed();
         let now = text(&second, false);
-        for series in [
-            "felix_int_dataplane_failures 2",
-            "felix_nft_errors 2",
-            "felix_resyncs_started 1",
-            "felix_host{host=\"n1\"} 1",
-        ] {
+        for series in
+            ["felix_int_dataplane_failures 2", "felix_resyncs_started 1", "felix_host{host=\"n1\"} 1"]
+        {
             assert!(now.contains(series), "{series}: {now}");
         }
     }
@@ -471,7 +441,26 @@ mod tests {
         m.failed();
         let now = text(&m, false);
         assert!(now.contains("felix_int_dataplane_failures 2"), "{now}");
-        assert!(now.contains("felix_iptables_restore_errors 1") && !now.contains("felix_nft_"), "{now}");
+        assert!(now.contains("felix_iptables_restore_errors ") && !now.contains("felix_nft_"), "{now}");
+    }
+
+    #[test]
+    fn an_apply_that_failed_or_wrote_elsewhere_is_none_of_the_tables() {
+        for (backend, names) in [
+            (Backend::Nftables, ["felix_nft_calls 0", "felix_nft_errors 0"]),
+            (Backend::IptablesNft, ["felix_iptables_restore_calls 0", "felix_iptables_restore_errors 0"]),
+        ] {
+            let m = Metrics::new("n1", backend).unwrap();
+            // IP sets alone.
+            let tables = felix_dataplane::driver::Written { operations: 3, ..Default::default() };
+            let outcome = Outcome { tables, ..Outcome::default() };
+            m.applied(&outcome, &DataplaneStats::default(), Duration::from_millis(1), 1);
+            // A route.
+            m.failed();
+            let now = text(&m, false);
+            assert!(now.contains("felix_int_dataplane_failures 1"), "{now}");
+            names.iter().for_each(|n| assert!(now.contains(n), "{n}: {now}"));
+        }
     }
 
     #[test]

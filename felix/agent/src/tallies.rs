@@ -73,13 +73,15 @@ fn desc(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Desc> {
 /// Counters of a backend.
 fn counts(backend: Backend) -> Vec<(&'static str, &'static str, u64)> {
     if backend == Backend::Nftables {
-        return vec![(
-            "felix_nft_list_errors",
-            "Read-backs of nftables that failed.",
-            TALLY.read_errors.get(),
-        )];
+        return vec![
+            ("felix_nft_calls", "nftables transactions.", TALLY.table_calls.get()),
+            ("felix_nft_errors", "nftables transactions that failed.", TALLY.table_errors.get()),
+            ("felix_nft_list_errors", "Read-backs of nftables that failed.", TALLY.read_errors.get()),
+        ];
     }
     vec![
+        ("felix_iptables_restore_calls", "Runs of iptables-restore.", TALLY.table_calls.get()),
+        ("felix_iptables_restore_errors", "Runs of iptables-restore that failed.", TALLY.table_errors.get()),
         ("felix_iptables_save_errors", "Read-backs of iptables that failed.", TALLY.read_errors.get()),
         ("felix_ipset_calls", "Batches of changes to IP sets.", TALLY.set_calls.get()),
         ("felix_ipset_errors", "Batches of changes to IP sets that were refused.", TALLY.set_errors.get()),

@@ -39,6 +39,9 @@ pub struct Tally {
     pub set_calls: Count,
     pub set_errors: Count,
     pub set_lines: Count,
+    /// Transactions of nf_tables, or runs of `iptables-restore`, and those of them that failed.
+    pub table_calls: Count,
+    pub table_errors: Count,
     /// Lines for `iptables-restore`, by family and table.
     restore_lines: [[Count; Table::ALL.len()]; 2],
     /// Read-backs of tables that failed.
@@ -57,6 +60,8 @@ pub static TALLY: Tally = Tally {
     set_calls: Count::new(),
     set_errors: Count::new(),
     set_lines: Count::new(),
+    table_calls: Count::new(),
+    table_errors: Count::new(),
     restore_lines: [const { [const { Count::new() }; Table::ALL.len()] }; 2],
     read_errors: Count::new(),
     route_resyncs: Distribution::new(),

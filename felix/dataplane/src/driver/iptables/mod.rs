@@ -261,16 +261,23 @@ impl IptablesDriver {
             }
             let input = Arc::new(input.into_bytes());
             let program = self.variant.program(family, "restore");
-            let running = command::start(&program, &["--noflush", LOCK_WAIT], input.clone(), LIMIT)?;
+            TALLY.table_calls.add(1);
+            let failed = |e: CommandError| {
+                TALLY.table_errors.add(1);
+                refused(e, &input)
+            };
+            let running = command::start(&program, &["--noflush", LOCK_WAIT], input.clone(), LIMIT);
+            let running = running.map_err(failed)?;
             if self.variant == Variant::Legacy {
                 // One would wait for the other's lock.
-                running.finish().map_err(|e| refused(e, &input))?;
+                running.finish().map_err(failed)?;
             } else {
                 started.push((running, input));
             }
         }
         // Both end before either is judged: nothing runs on behind our back.
         let ends: Vec<_> = started.into_iter().map(|(r, input)| (r.finish(), input)).collect();
+        TALLY.table_errors.add(ends.iter().filter(|(end, _)| end.is_err()).count());
         for (end, input) in ends {
             end.map_err(|e| refused(e, &input))?;
         }

@@ -165,7 +165,7 @@ impl NftDriver {
         let operations = sets.operations() + batch.operations();
         let written = Written { operations, bytes: sets.bytes() + batch.bytes(), resynced, again: None };
         for transaction in [sets, batch] {
-            transaction.commit(&mut self.socket).map_err(|e: TransactionError| TableError(e.to_string()))?;
+            commit(transaction, &mut self.socket)?;
         }
         for (known, update) in self.known.iter_mut().zip(updates) {
             update.into(known);
@@ -253,14 +253,22 @@ impl TableDriver for NftDriver {
             rest.delete_table(nft);
         }
         self.resync = true;
-        let refused = |e: TransactionError| TableError(e.to_string());
         if enter.operations() > 0 {
-            enter.commit(&mut self.socket).map_err(refused)?;
+            commit(enter, &mut self.socket)?;
             std::thread::sleep(ON_ITS_WAY);
         }
-        rest.commit(&mut self.socket).map_err(refused)?;
+        commit(rest, &mut self.socket)?;
         Ok(true)
     }
+}
+
+/// Commits a transaction and counts it; one with nothing in it is none.
+fn commit(transaction: Batch, socket: &mut Netlink) -> Result<(), TableError> {
+    TALLY.table_calls.add(usize::from(transaction.operations() > 0));
+    transaction.commit(socket).map_err(|e: TransactionError| {
+        TALLY.table_errors.add(1);
+        TableError(e.to_string())
+    })
 }
 
 /// What is believed beside what was read, a line for each difference.
