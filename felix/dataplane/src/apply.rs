@@ -497,7 +497,7 @@ impl Dataplane {
     #[must_use]
     pub fn dump(&mut self) -> String {
         use std::fmt::Write as _;
-        let mut out = self.tables.dump();
+        let mut out = self.tables.dump(&self.outputs.tables);
         for (dst, interface) in self.outputs.routes.iter() {
             let up = if self.interfaces.up(interface).is_some() { "" } else { " (interface is not up)" };
             let _ = writeln!(out, "route {dst} over {interface}{up}");

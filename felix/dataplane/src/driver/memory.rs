@@ -131,7 +131,7 @@ impl TableDriver for Memory {
         })
     }
 
-    fn dump(&mut self) -> String {
+    fn dump(&mut self, _: &Desired) -> String {
         format!("{:#?}\n", self.tables)
     }
 

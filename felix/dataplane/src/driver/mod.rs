@@ -22,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use desired::Desired;
 use sha2::{Digest as _, Sha256};
 
-use crate::rule::Table;
+use crate::rule::{Family, Table};
 
 /// What a driver did in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,8 +107,9 @@ pub trait TableDriver {
     /// What stands in the kernel for each family.
     fn counts(&self) -> [Counts; 2];
 
-    /// A listing of what the driver believes to stand in the kernel, and where the kernel has something else.
-    fn dump(&mut self) -> String;
+    /// A listing of what the driver believes to stand in the kernel, and where the kernel has something else: chains as
+    /// they were written, members of sets as they are desired.
+    fn dump(&mut self, desired: &Desired) -> String;
 
     /// Readable when the kernel tells of changes to its tables. `None`: this backend is not told.
     fn monitor(&self) -> Option<BorrowedFd<'_>>;
@@ -122,6 +123,17 @@ pub trait TableDriver {
     /// # Errors
     /// The kernel refused.
     fn remove(&mut self) -> Result<bool, TableError>;
+}
+
+/// What a dump says of a set whose members in the kernel are others than desired.
+fn members_differ(family: Family, set: &str, gone: usize, foreign: usize) -> String {
+    let version = family.version();
+    format!("IPv{version} members of set {set}: {gone} missing, {foreign} that should not be there")
+}
+
+/// The same where something stands in it that no set of ours can hold.
+fn members_are_foreign(family: Family, set: &str) -> String {
+    format!("IPv{} members of set {set}: something that was never put there", family.version())
 }
 
 /// Sixteen characters of the text's hash: a rule's identity.

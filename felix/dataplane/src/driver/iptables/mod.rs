@@ -372,7 +372,7 @@ impl TableDriver for IptablesDriver {
         })
     }
 
-    fn dump(&mut self) -> String {
+    fn dump(&mut self, desired: &Desired) -> String {
         let mut out = String::new();
         for (family, known) in Family::BOTH.into_iter().zip(&self.known) {
             let _ = writeln!(out, "{}:", self.variant.program(family, "restore"));
@@ -387,7 +387,7 @@ impl TableDriver for IptablesDriver {
         }
         let differences = self.read_back().and_then(|kernel| {
             let mut all = differences(&self.known, &kernel);
-            all.extend(self.sets.differences()?);
+            all.extend(self.sets.differences(desired, &self.config)?);
             Ok(all)
         });
         match differences {

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 
 use super::names;
 use crate::config::Config;
-use crate::driver::TableError;
 use crate::driver::desired::{Desired, DesiredTables};
+use crate::driver::{TableError, members_are_foreign, members_differ};
 use crate::kernel::ipset::{self, Batch, KernelSet, SetError};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::NETLINK_NETFILTER;
@@ -186,24 +186,51 @@ impl Sets {
         self.remove_gone()
     }
 
-    /// Where the kernel has other sets or members than desired: a line for each.
+    /// Where the kernel has other sets than believed, or other members than desired: a line for each.
     ///
     /// # Errors
     /// The kernel cannot be read.
-    pub fn differences(&mut self) -> Result<Vec<String>, TableError> {
+    pub fn differences(&mut self, desired: &Desired, config: &Config) -> Result<Vec<String>, TableError> {
         let believed = self.known.clone();
         let gone = self.gone.clone();
         let read = self.read_back();
-        let kernel = std::mem::replace(&mut self.known, believed);
+        let found = std::mem::replace(&mut self.known, believed);
         self.gone = gone;
-        read?;
+        let kernel = read?;
         let mut out = Vec::new();
-        for (b, k) in self.known.iter().zip(&kernel) {
+        for (family, (b, k)) in Family::BOTH.into_iter().zip(self.known.iter().zip(&found)) {
             let all: BTreeSet<&Arc<str>> = b.keys().chain(k.keys()).collect();
-            out.extend(all.into_iter().filter(|n| b.get(*n) != k.get(*n)).map(|n| format!("IP set {n}")));
+            let others = all.into_iter().filter(|n| b.get(*n) != k.get(*n));
+            out.extend(others.map(|n| format!("IPv{} IP set {n}", family.version())));
+            if config.families().contains(&family) {
+                out.extend(wrong_members(family, &desired.families[family.index()], &kernel[family.index()]));
+            }
         }
         Ok(out)
     }
+}
+
+/// Sets of the kernel that have the wanted kind and other members than desired.
+fn wrong_members(
+    family: Family,
+    tables: &DesiredTables,
+    kernel: &BTreeMap<Arc<str>, KernelSet>,
+) -> Vec<String> {
+    let mut out = BTreeMap::new();
+    for (name, set) in tables.sets() {
+        let (text, kind): (Arc<str>, _) = (names::set(family, name).into(), set.kind());
+        let Some(k) = kernel.get(&text).filter(|k| k.kind == Some(kind)) else { continue };
+        let want: BTreeSet<IpSetMember> = expanded(kind, set.effective()).into_iter().collect();
+        let line = match &k.members {
+            None => members_are_foreign(family, &text),
+            Some(have) if *have == want => continue,
+            Some(have) => {
+                members_differ(family, &text, want.difference(have).count(), have.difference(&want).count())
+            }
+        };
+        out.insert(text, line);
+    }
+    out.into_values().collect()
 }
 
 /// Sends a batch; returns what was refused.

@@ -24,10 +24,10 @@ use felix_message::{IpSetKind, IpSetMember};
 
 use crate::config::Config;
 use crate::driver::desired::{Desired, DesiredTables};
-use crate::driver::{Counts, TableDriver, TableError, Written};
+use crate::driver::{Counts, TableDriver, TableError, Written, members_are_foreign, members_differ};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::nft::batch::{Batch, TransactionError};
-use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, read};
+use crate::kernel::nft::{GROUP_NFTABLES, NETLINK_NETFILTER, NftFamily, SetType, list, read};
 use crate::render::names;
 use crate::rule::Family;
 use crate::tally::TALLY;
@@ -127,6 +127,34 @@ impl NftDriver {
         Ok(out)
     }
 
+    /// Sets of the kernel, as they were just read back, whose members are not as desired; lists of rules among them.
+    fn wrong_members(&mut self, desired: &Desired) -> Result<Vec<String>, TableError> {
+        let mut out = Vec::new();
+        for family in self.config.families().to_vec() {
+            let tables = &desired.families[family.index()];
+            for (name, changes) in
+                self.member_differences(family, tables)?.into_iter().collect::<BTreeMap<_, _>>()
+            {
+                out.push(match changes {
+                    Some((foreign, missing)) => members_differ(family, &name, missing.len(), foreign.len()),
+                    None => members_are_foreign(family, &name),
+                });
+            }
+            let sets = self.known[family.index()].sets();
+            let lists = sets.iter().filter_map(|(n, kind)| Some((n.clone(), (*kind)?)));
+            let lists: BTreeMap<Arc<str>, SetType> =
+                lists.filter(|(n, _)| list::is_list(n, family)).collect();
+            for (name, kind) in lists {
+                let have = read::list(&mut self.socket, family.into(), TABLE, &name)
+                    .map_err(|e| TableError(format!("cannot read back set {name}: {e}")))?;
+                if !have.is_some_and(|intervals| list::name(family, kind, &intervals) == name) {
+                    out.push(format!("IPv{} members of set {name}, a rule's list", family.version()));
+                }
+            }
+        }
+        Ok(out)
+    }
+
     fn try_apply(&mut self, desired: &mut Desired) -> Result<Written, TableError> {
         let resynced = self.resync;
         if resynced {
@@ -198,7 +226,7 @@ impl TableDriver for NftDriver {
         self.known.each_ref().map(Known::counts)
     }
 
-    fn dump(&mut self) -> String {
+    fn dump(&mut self, desired: &Desired) -> String {
         let believed = self.known.clone();
         let mut out = String::new();
         for (family, known) in Family::BOTH.iter().zip(&believed) {
@@ -210,10 +238,20 @@ impl TableDriver for NftDriver {
                 let _ = writeln!(out, "  set {name}: {kind:?}");
             }
         }
-        let read = self.read_back();
+        // What was read is looked at as if it were believed, then the belief comes back: asking changes nothing.
+        let members = self.read_back().and_then(|()| self.wrong_members(desired));
         let kernel = std::mem::replace(&mut self.known, believed);
-        match read {
-            Ok(()) => out.push_str(&differences(&self.known, &kernel)),
+        match members {
+            Ok(members) => {
+                let mut all = differences(&self.known, &kernel);
+                all.extend(members);
+                if all.is_empty() {
+                    out.push_str("the kernel has what is believed\n");
+                }
+                all.iter().for_each(|d| {
+                    let _ = writeln!(out, "differs: {d}");
+                });
+            }
             Err(e) => {
                 let _ = writeln!(out, "the kernel cannot be read: {e}");
             }
@@ -271,24 +309,24 @@ fn commit(transaction: Batch, socket: &mut Netlink) -> Result<(), TableError> {
     })
 }
 
-/// What is believed beside what was read, a line for each difference.
-fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> String {
-    let mut out = String::new();
+/// What is believed beside what was read: chains, kinds of sets, entries of maps.
+fn differences(believed: &[Known; 2], kernel: &[Known; 2]) -> Vec<String> {
+    let mut out = Vec::new();
     for (family, (b, k)) in Family::BOTH.iter().zip(believed.iter().zip(kernel)) {
         let version = family.version();
         for name in b.chains().keys().chain(k.chains().keys()).collect::<BTreeSet<_>>() {
             let tags = |known: &Known| known.chains().get(name).map(|c| c.tags.clone());
             if tags(b) != tags(k) {
-                let _ = writeln!(out, "differs: IPv{version} chain {name}");
+                out.push(format!("IPv{version} chain {name}"));
             }
         }
         for name in b.sets().keys().chain(k.sets().keys()).collect::<BTreeSet<_>>() {
             if b.sets().get(name) != k.sets().get(name) || b.maps.get(name) != k.maps.get(name) {
-                let _ = writeln!(out, "differs: IPv{version} set or map {name}");
+                out.push(format!("IPv{version} set or map {name}"));
             }
         }
     }
-    if out.is_empty() { "the kernel has what is believed\n".to_owned() } else { out }
+    out
 }
 
 /// The kernel's type for a kind of set.

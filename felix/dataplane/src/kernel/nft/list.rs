@@ -55,7 +55,9 @@ fn prefix(family: Family) -> &'static str {
     }
 }
 
-fn name(family: Family, kind: SetType, intervals: &[Interval]) -> Arc<str> {
+/// The name of a list's set, from what it holds.
+#[must_use]
+pub fn name(family: Family, kind: SetType, intervals: &[Interval]) -> Arc<str> {
     let mut hash = Sha256::new();
     hash.update([u8::from(kind == SetType::Ports)]);
     for (first, last) in intervals {
