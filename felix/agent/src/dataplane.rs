@@ -4,6 +4,7 @@
 //! waits for it, and ends everything that goes along; rules stay.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::RunError;
 use crate::status::Board;
 use crate::status::datastore::DatastoreReporter;
-use crate::status::files::Files;
+use crate::status::files::{self, Files};
 
 /// Time between two readings of rules' counters. Scrapes come less often.
 const COUNTERS: Duration = Duration::from_secs(15);
@@ -74,6 +75,8 @@ pub struct DataplaneThread {
     thread: Option<JoinHandle<()>>,
     cutter: Option<Cutter>,
     reporters: Vec<tokio::task::JoinHandle<()>>,
+    /// Where one of them keeps files.
+    status_files: Option<PathBuf>,
     /// Dropped to end the reader of counters.
     _counters: Option<Sender<()>>,
 }
@@ -149,6 +152,7 @@ impl DataplaneThread {
             thread: Some(thread.map_err(RunError::System)?),
             cutter,
             reporters,
+            status_files: config.status_files.clone(),
             _counters: counters.map_err(RunError::System)?,
         })
     }
@@ -165,6 +169,27 @@ impl DataplaneThread {
     pub fn announce(&self, messages: &[Message]) {
         if let Some(cutter) = &self.cutter {
             cutter.sent(messages);
+        }
+    }
+
+    /// Ends it before another begins with the next configuration: files that it alone kept true go with it.
+    pub async fn give_way(mut self, next: &Config) {
+        for reporter in self.reporters.drain(..) {
+            reporter.abort();
+            // It may be at its work still: nothing is written behind our back from here on.
+            let _ = reporter.await;
+        }
+        let files = self.status_files.take();
+        drop(self);
+        if let Some(prefix) = files.filter(|prefix| Some(prefix) != next.status_files.as_ref()) {
+            match files::retire(&prefix) {
+                Ok(gone) => {
+                    tracing::info!(prefix = %prefix.display(), gone, "files of endpoint status are kept elsewhere now, or nowhere");
+                }
+                Err(error) => {
+                    tracing::warn!(prefix = %prefix.display(), %error, "files of endpoint status that nobody keeps stay");
+                }
+            }
         }
     }
 

@@ -452,7 +452,9 @@ impl Session {
     async fn send(&mut self, felix: &Felix, messages: Vec<Message>) -> Result<(), RunError> {
         if self.dataplane.is_none() {
             // Two must not write at a time; the rules stand meanwhile.
-            drop(self.previous.take());
+            if let Some(previous) = self.previous.take() {
+                previous.give_way(&self.effective.config).await;
+            }
             let around = Surroundings {
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),

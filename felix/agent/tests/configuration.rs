@@ -1,4 +1,5 @@
-//! `FelixConfiguration` while Felix runs, with a real etcd and the real kernel: objects that select nodes by label.
+//! `FelixConfiguration` while Felix runs, with a real etcd and the real kernel: objects that select nodes by label, and a
+//! folder that is given up.
 
 mod support;
 
@@ -59,4 +60,29 @@ fn a_configuration_is_for_the_nodes_that_it_selects() {
     w.eventually("a warning", || {
         std::fs::read_to_string(w.dir.path().join("log")).is_ok_and(|log| log.contains("has no nodeSelector"))
     });
+}
+
+#[test]
+fn files_of_endpoint_status_do_not_stay_where_nobody_keeps_them() {
+    if !ready() {
+        return;
+    }
+    let mut w = World::new(&["a"], &[]);
+    let (old, new) = (w.dir.path().join("old"), w.dir.path().join("new"));
+    let below = |prefix: &std::path::Path| {
+        let prefix = prefix.display();
+        format!(r#"{{"endpointStatusPathPrefix":"{prefix}"}}"#)
+    };
+    let files = |prefix: &std::path::Path| {
+        std::fs::read_dir(prefix.join("endpoint-status")).map_or(0, std::iter::Iterator::count)
+    };
+    // What the environment says would come first.
+    w.environment.push(("FELIX_ENDPOINTSTATUSPATHPREFIX".to_owned(), String::new()));
+    put_configuration(&w, "default", "2026-01-01T00:00:00Z", &below(&old));
+    w.start();
+    w.eventually("the pod is up in the old folder", || files(&old) == 1);
+    put_configuration(&w, "default", "2026-01-01T00:00:00Z", &below(&new));
+    w.eventually("the pod is up in the new folder alone", || (files(&old), files(&new)) == (0, 1));
+    put_configuration(&w, "default", "2026-01-01T00:00:00Z", r#"{"endpointStatusPathPrefix":"none"}"#);
+    w.eventually("the pod is up nowhere", || (files(&old), files(&new)) == (0, 0));
 }

@@ -168,6 +168,19 @@ impl Files {
     }
 }
 
+/// Removes what stands in the folder below `prefix`, which is not used any more: nobody keeps it true from now on.
+/// Returns how many files went.
+///
+/// # Errors
+/// The first that could not be removed; the rest was still tried.
+pub fn retire(prefix: &Path) -> io::Result<usize> {
+    let state = State { whole: true, ..State::default() };
+    match std::fs::exists(prefix.join(FOLDER)) {
+        Ok(false) => Ok(0),
+        Ok(true) | Err(_) => Files::new(prefix).reconcile(&state),
+    }
+}
+
 /// What stands in the folder, which is made where it is absent.
 fn read(folder: &Path) -> io::Result<BTreeMap<String, String>> {
     std::fs::create_dir_all(folder)?;
@@ -215,6 +228,20 @@ mod tests {
         assert_eq!(file_name(&key("a b%c;ü")), "k8s a%20b%25c%3B%C3%BC eth0");
         let text = r#"{"ifaceName":"cali12","mac":"ee:ee:ee:ee:ee:ee","ipv4Nets":["10.65.0.2/32"]}"#;
         assert_eq!(file_text(&endpoint("10.65.0.2/32")), text);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_used_any_more_says_of_nobody_that_it_is_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State { whole: true, ..State::default() };
+        state.workloads.insert(key("a"), (Status::Up, endpoint("10.0.0.1/32")));
+        assert_eq!(Files::new(dir.path()).reconcile(&state).unwrap(), 1);
+        assert_eq!(retire(dir.path()).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 0);
+        // One that never was is not made.
+        let other = dir.path().join("other");
+        assert_eq!(retire(&other).unwrap(), 0);
+        assert!(!other.exists());
     }
 
     #[test]
