@@ -9,6 +9,7 @@ use felix_dataplane::config::Marks;
 
 use super::table::{EXIT, LOCAL, PARAMS, Param, USED};
 use super::value::Kind;
+use super::warnings;
 
 /// The page. `describe`: what a field is for.
 #[must_use]
@@ -19,8 +20,8 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
          A parameter is read, first found first taken, from the environment (`FELIX_NAME`, whatever the case), the file \
          `/etc/calico/felix.cfg` (`Name = value`), the `FelixConfiguration` named `node.NODE`, the one whose `nodeSelector` \
          matches the node's labels (of several the one created first, then the first by name: a warning names them), \
-         the one named `default`, or has its default. A bad value gives the default and a warning, not a lower source's value; where the column \
-         says *ends*, Felix does not start with it. `none` is the zero value: off, empty, no \
+         the one named `default`, or has its default. A bad value gives the default and a warning, not a lower source's \
+         value; where the column says *ends*, Felix does not start with it. `none` is the zero value: off, empty, no \
          limit; where zero is no value, Felix does not start with it. Parameters without a field, and those \
          marked *local*, are not read from the datastore; an annotation `config.projectcalico.org/NAME` of a \
          `FelixConfiguration` sets any other. A change in the datastore is taken while Felix runs: the calculation and \
@@ -38,6 +39,11 @@ pub fn page<'a>(describe: impl Fn(&str) -> Option<&'a str>) -> String {
     let without: Vec<String> =
         PARAMS.iter().filter(|p| !p.is(USED)).map(|p| format!("`{}`", p.name)).collect();
     let _ = writeln!(out, "{}.", without.join(", "));
+    for p in PARAMS.iter().filter(|p| !p.is(USED)) {
+        if let Some(reason) = warnings::obsolete(p) {
+            let _ = writeln!(out, "\n`{}`: {reason}.", p.name);
+        }
+    }
     out
 }
 

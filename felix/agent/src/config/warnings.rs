@@ -24,6 +24,8 @@ pub struct Warning {
 pub enum About {
     /// What it configures is not here.
     NoFeature,
+    /// What it configured was given up by the program that it was for.
+    Obsolete { reason: &'static str },
     /// No parameter has this name.
     Unknown,
     /// It counts in the file and the environment alone.
@@ -50,6 +52,9 @@ impl Warning {
         match about {
             About::NoFeature => {
                 tracing::warn!(parameter, field, value, %source, "no feature here uses this parameter");
+            }
+            About::Obsolete { reason } => {
+                tracing::warn!(parameter, field, value, %source, reason, "this parameter has no effect");
             }
             About::Unknown => tracing::warn!(parameter, %source, "unknown parameter"),
             About::LocalOnly => tracing::warn!(
@@ -97,11 +102,21 @@ pub(super) fn of_names(raw: &Raw) -> impl Iterator<Item = Warning> {
         };
         let about = match (param.is(LOCAL) && !local, param.is(USED) || says_no(param, text)) {
             (true, _) => About::LocalOnly,
-            (false, false) => About::NoFeature,
+            (false, false) => match obsolete(param) {
+                Some(reason) => About::Obsolete { reason },
+                None => About::NoFeature,
+            },
             (false, true) => return None,
         };
         Some(Warning::new(param, source, text, about))
     })
+}
+
+/// Why a parameter has no effect though what it is about is here.
+pub(super) fn obsolete(param: &Param) -> Option<&'static str> {
+    // `iptables-restore --wait-interval` says "Ignoring deprecated --wait-interval option": it waits without probing.
+    (param.name == "IptablesLockProbeIntervalMillis")
+        .then_some("iptables waits for its lock without probing, and ignores an interval")
 }
 
 /// True where the value asks that something absent be absent: `false`, `0`, `none`, `Disabled`.
@@ -149,7 +164,8 @@ mod tests {
             let set: Vec<_> = without.iter().map(|p| (p.name, wanted(p))).collect();
             let expected = without.iter().map(|p| {
                 let local = p.is(LOCAL) && source < File;
-                (p.name.to_owned(), if local { About::LocalOnly } else { About::NoFeature })
+                let about = obsolete(p).map_or(About::NoFeature, |reason| About::Obsolete { reason });
+                (p.name.to_owned(), if local { About::LocalOnly } else { about })
             });
             let mut expected: Vec<_> = expected.collect();
             expected.sort();
