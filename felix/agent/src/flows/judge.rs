@@ -46,6 +46,15 @@ impl Flow {
     }
 }
 
+/// What flows are judged by besides messages.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// This host's addresses, from which every workload here is reached.
+    pub own: HashSet<IpAddr>,
+    /// Interfaces that are up.
+    pub up: HashSet<String>,
+}
+
 #[derive(Debug, Default)]
 struct Members {
     nets: HashSet<IpNet>,
@@ -182,21 +191,22 @@ impl World {
         }
     }
 
-    /// The workload that has an address.
-    fn workload(&self, addr: IpAddr) -> Option<&WorkloadEndpoint> {
+    /// The workload that has an address: of several the one to which the route leads.
+    fn workload(&self, addr: IpAddr, host: &Host) -> Option<&WorkloadEndpoint> {
         let keys = self.by_addr.get(&addr)?;
-        keys.iter().filter_map(|k| self.workloads.get(k)).find(|e| e.active).map(|e| &**e)
+        let claims = || keys.iter().filter_map(|k| self.workloads.get(k)).filter(|e| e.active);
+        claims().find(|e| host.up.contains(&e.interface_name)).or_else(|| claims().next()).map(|e| &**e)
     }
 
-    /// True where the policy of the workload at either end denies the flow. `own`: this host's addresses, from which
-    /// every workload here is reached.
+    /// True where the policy of the workload at either end denies the flow.
     #[must_use]
-    pub fn denies(&self, flow: &Flow, own: &HashSet<IpAddr>) -> bool {
+    pub fn denies(&self, flow: &Flow, host: &Host) -> bool {
         let judged = |addr, direction| {
-            self.workload(addr).is_some_and(|e| self.verdict(e, direction, flow) == Some(Action::Deny))
+            let workload = self.workload(addr, host);
+            workload.is_some_and(|e| self.verdict(e, direction, flow) == Some(Action::Deny))
         };
         judged(flow.src, Direction::Egress)
-            || (!own.contains(&flow.src) && judged(flow.dst, Direction::Ingress))
+            || (!host.own.contains(&flow.src) && judged(flow.dst, Direction::Ingress))
     }
 
     /// `None`: something is not known.
@@ -379,10 +389,11 @@ mod tests {
     #[test]
     fn what_no_rule_allows_is_denied_at_the_end_of_the_tier() {
         let w = world(vec![web()]);
-        let none = HashSet::new();
+        let none = Host::default();
         assert!(!w.denies(&flow(80), &none));
         assert!(w.denies(&flow(81), &none));
-        assert!(!w.denies(&flow(81), &HashSet::from([flow(81).src])), "the host reaches its workloads");
+        let host = Host { own: HashSet::from([flow(81).src]), ..Host::default() };
+        assert!(!w.denies(&flow(81), &host), "the host reaches its workloads");
         let back = Flow { src: flow(81).dst, dst: flow(81).src, ..flow(81) };
         assert!(!w.denies(&back, &none), "egress is open by the profile");
     }
@@ -393,8 +404,8 @@ mod tests {
             Rule { action: Action::Pass, ..web() },
             Rule { action: Action::Deny, ..Rule::default() },
         ]);
-        assert!(!w.denies(&flow(80), &HashSet::new()));
-        assert!(w.denies(&flow(81), &HashSet::new()));
+        assert!(!w.denies(&flow(80), &Host::default()));
+        assert!(w.denies(&flow(81), &Host::default()));
     }
 
     #[test]
@@ -402,7 +413,7 @@ mod tests {
         let mut rule = web();
         rule.src.ip_sets = vec!["s:a".into()];
         let mut w = world(vec![rule]);
-        let none = HashSet::new();
+        let none = Host::default();
         assert!(!w.denies(&flow(80), &none), "the set is not known");
         let set = |members| IpSetUpdate { id: "s:a".into(), kind: IpSetKind::Net, members };
         w.apply(&Message::IpSetUpdate(set(vec![])));
@@ -412,5 +423,25 @@ mod tests {
         assert!(!w.denies(&flow(80), &none));
         w.apply(&Message::IpSetDelta(IpSetDelta { id: "s:a".into(), added: vec![], removed: net }));
         assert!(w.denies(&flow(80), &none));
+    }
+
+    #[test]
+    fn of_several_that_claim_an_address_the_one_whose_interface_is_up_judges() {
+        // An endpoint that a crash left behind, with the smaller name and no policy: it would allow everything.
+        let mut w = world(vec![web()]);
+        let (live, e) = w.workloads.iter().next().map(|(k, e)| (k.clone(), e.clone())).unwrap();
+        let on = |interface: &str, tiers| WorkloadEndpoint {
+            interface_name: interface.to_owned(),
+            tiers,
+            ..(*e).clone()
+        };
+        let stale = WorkloadEndpointKey { workload: "a".to_owned(), ..live.clone() };
+        w.apply(&Message::WorkloadEndpointUpdate(live, Arc::new(on("cali1", e.tiers.clone()))));
+        w.apply(&Message::WorkloadEndpointUpdate(stale, Arc::new(on("cali0", Arc::default()))));
+        let up =
+            |names: &[&str]| Host { up: names.iter().map(|n| (*n).to_owned()).collect(), ..Host::default() };
+        assert!(w.denies(&flow(81), &up(&["cali1"])));
+        assert!(!w.denies(&flow(81), &up(&["cali0", "cali1"])), "the smaller name has it");
+        assert!(!w.denies(&flow(81), &up(&[])));
     }
 }

@@ -16,9 +16,8 @@
 
 pub mod judge;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -192,8 +191,11 @@ fn take_none_up() {
 }
 
 fn cut(netfilter: &mut Netlink, routes: &mut Netlink, world: &World) -> io::Result<usize> {
-    let own: HashSet<IpAddr> = route::addresses(routes)?.into_iter().map(|(_, a)| a).collect();
-    conntrack::remove(netfilter, &Family::BOTH, |e| !e.expected && world.denies(&judge::Flow::of(e), &own))
+    let host = judge::Host {
+        own: route::addresses(routes)?.into_iter().map(|(_, a)| a).collect(),
+        up: route::links(routes)?.into_iter().filter(|l| l.up).map(|l| l.name).collect(),
+    };
+    conntrack::remove(netfilter, &Family::BOTH, |e| !e.expected && world.denies(&judge::Flow::of(e), &host))
 }
 
 #[cfg(test)]

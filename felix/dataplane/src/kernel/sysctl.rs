@@ -59,8 +59,8 @@ impl Sysctl {
     }
 }
 
-/// Writes to what is there. It is never to be created: the kernel refuses that with another error than that nothing is
-/// there, and an interface may go between the reading and the writing.
+/// Writes to what is there, and never creates: an interface may go between the reading and the writing, and the wish to
+/// create may be answered by another error than that nothing is there.
 fn write(file: &Path, value: &str) -> io::Result<Outcome> {
     let opened = std::fs::OpenOptions::new().write(true).truncate(true).open(file);
     match opened.and_then(|mut f| f.write_all(value.as_bytes())) {
@@ -78,5 +78,8 @@ mod tests {
     fn a_setting_that_went_after_it_was_read_is_absent() {
         let gone = Path::new("/proc/sys/net/ipv4/conf/no-interface-has-this-name/forwarding");
         assert_eq!(write(gone, "1").unwrap(), Outcome::Absent);
+        let nothing = std::env::temp_dir().join(format!("no-setting-{}", std::process::id()));
+        assert_eq!(write(&nothing, "1").unwrap(), Outcome::Absent);
+        assert!(!nothing.exists(), "nothing is created");
     }
 }
