@@ -307,6 +307,23 @@ pub fn world() -> impl Strategy<Value = Objects> {
     proptest::collection::vec(object(), 0..25).prop_map(|v| v.into_iter().collect())
 }
 
+/// One that selects nodes by label; what it sets tells which one is used.
+fn felix_configuration() -> impl Strategy<Value = (Key, Value)> {
+    use libcalico_api::felix_configuration::FelixConfiguration;
+    let created = select(vec![None, Some("2026-01-01T00:00:00Z"), Some("2026-01-02T00:00:00Z")]);
+    let selector =
+        prop_oneof![4 => selector().prop_map(Some), 1 => Just(Some("a ==".to_owned())), 1 => Just(None)];
+    (name(), created, selector).prop_map(|(name, created, node_selector)| {
+        let mut object = FelixConfiguration::default();
+        object.metadata.name = name.to_owned();
+        object.metadata.creation_timestamp = created.map(str::to_owned);
+        object.spec.node_selector = node_selector;
+        object.spec.log_prefix = Some(name.to_owned());
+        let key = Key::resource(libcalico_api::Kind::FelixConfiguration, "", name);
+        (key, Resource::from(object).into())
+    })
+}
+
 fn node() -> impl Strategy<Value = (Key, Value)> {
     use libcalico_api::node::{Node, NodeBgpSpec, NodeSpec};
     let addr = || {
@@ -318,11 +335,12 @@ fn node() -> impl Strategy<Value = (Key, Value)> {
         ]
     };
     let tunnel = || proptest::option::of(address().prop_map(|a| a.addr().to_string()));
-    (select(vec![LOCAL, "far", "other"]), any::<bool>(), addr(), tunnel(), tunnel()).prop_map(
-        |(name, has_bgp, ipv4_address, ipv4_ipip_tunnel_addr, ipv4_vxlan_tunnel_addr)| {
+    (select(vec![LOCAL, "far", "other"]), any::<bool>(), addr(), tunnel(), tunnel(), labels()).prop_map(
+        |(name, has_bgp, ipv4_address, ipv4_ipip_tunnel_addr, ipv4_vxlan_tunnel_addr, labels)| {
             let bgp = NodeBgpSpec { ipv4_address, ipv4_ipip_tunnel_addr, ..NodeBgpSpec::default() };
             let mut node: Node = Object::default();
             node.metadata.name = name.to_owned();
+            node.metadata.labels = labels;
             node.spec =
                 NodeSpec { bgp: has_bgp.then_some(bgp), ipv4_vxlan_tunnel_addr, ..NodeSpec::default() };
             let key = Key::resource(libcalico_api::Kind::Node, "", name);
@@ -400,5 +418,5 @@ fn setting() -> impl Strategy<Value = (Key, Value)> {
 
 /// An object of any kind that routes and tunnels are made of.
 pub fn network_object() -> impl Strategy<Value = (Key, Value)> {
-    prop_oneof![3 => node(), 2 => pool(), 3 => block(), 1 => setting(), 2 => workload()]
+    prop_oneof![3 => node(), 2 => pool(), 3 => block(), 1 => setting(), 2 => workload(), 1 => felix_configuration()]
 }

@@ -147,7 +147,7 @@ impl NftDriver {
             for (name, kind) in lists {
                 let have = read::list(&mut self.socket, family.into(), TABLE, &name)
                     .map_err(|e| TableError(format!("cannot read back set {name}: {e}")))?;
-                if !have.is_some_and(|intervals| list::name(family, kind, &intervals) == name) {
+                if have.is_none_or(|intervals| list::name(family, kind, &intervals) != name) {
                     out.push(format!("IPv{} members of set {name}, a rule's list", family.version()));
                 }
             }
