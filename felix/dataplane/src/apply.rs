@@ -97,6 +97,8 @@ pub struct Outcome {
     pub routes: usize,
     pub neighbours: usize,
     pub settings: usize,
+    /// Routes that wait until connections of their addresses' last workloads are cut.
+    pub held: usize,
     /// When to look again, though nothing comes in.
     pub again: Option<Duration>,
     /// The first of what is missing; one of the whole node before one of an endpoint.
@@ -336,7 +338,7 @@ impl Dataplane {
         let connections = &self.connections;
         let uncut = |addr: &IpAddr| connections.pending(addr);
         let routes = self.routes.apply(&mut self.outputs.routes, &self.interfaces, now, &uncut);
-        out.routes = routes.written;
+        (out.routes, out.held) = (routes.written, routes.held.len());
         self.connections.forget(routes.gone);
         broken.extend(routes.missing);
         self.set_broken(broken);
@@ -355,7 +357,7 @@ impl Dataplane {
             None
         });
         let refresh = self.next_refresh().map(|at| at.saturating_duration_since(now));
-        let cut = (!routes.held.is_empty()).then_some(CUT_PAUSE);
+        let cut = (out.held > 0).then_some(CUT_PAUSE);
         out.again = [refresh, out.tables.again, others, cut].into_iter().flatten().min();
         Ok(out)
     }

@@ -174,10 +174,17 @@ impl Felix {
         self.send(messages);
         let all = self.sent.load(Ordering::Relaxed);
         let until = Instant::now() + Duration::from_secs(60);
+        let mut written = None;
         loop {
             match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Report::Applied { trouble: Some(t), .. }) => assert!(may_fail, "{}", t.reason),
-                Ok(Report::Applied { outcome, taken, .. }) if taken >= all => return outcome.tables,
+                Ok(Report::Applied { outcome, taken, .. }) if taken >= all => {
+                    // Routes follow, where connections have to be cut before.
+                    let written = *written.get_or_insert(outcome.tables);
+                    if outcome.held == 0 {
+                        return written;
+                    }
+                }
                 Ok(Report::Failed { reason, .. }) => assert!(may_fail, "{reason}"),
                 Ok(_) => {}
                 Err(e) => panic!("no report: {e}"),
