@@ -332,9 +332,17 @@ impl Dataplane {
             self.read_interfaces().map_err(ApplyError::Read)?;
         }
         self.managers.resolve(&mut self.outputs);
+        // Before rules for it go.
+        let open = self.end_ipv6();
         let mut out = Outcome { tables: self.tables.apply(&mut self.outputs.tables)?, ..Outcome::default() };
         self.check_after_write(&out.tables, now);
         let mut broken = self.apply_settings(now, &mut out);
+        for (name, error) in open {
+            tracing::error!(interface = &*name, %error, "workloads' interface has IPv6, and there are no rules for it");
+            out.missing(Trouble::Interface(error));
+            self.dirty_interfaces.insert(name.clone());
+            broken.insert(name);
+        }
         let connections = &self.connections;
         let uncut = |addr: &IpAddr| connections.pending(addr);
         let routes = self.routes.apply(&mut self.outputs.routes, &self.interfaces, now, &uncut);
@@ -414,6 +422,15 @@ impl Dataplane {
     #[must_use]
     pub fn connections_busy(&self) -> Busy {
         self.connections.busy()
+    }
+
+    /// Where there are no rules for IPv6, workloads' interfaces have none of it. Returns those that go on having it.
+    fn end_ipv6(&self) -> Vec<(Arc<str>, io::Error)> {
+        if self.config.ipv6 {
+            return Vec::new();
+        }
+        let there = self.dirty_interfaces.iter().filter(|name| self.interfaces.by_name(name).is_some());
+        there.filter_map(|name| Some((name.clone(), self.settings.without_ipv6(name).err()?))).collect()
     }
 
     /// Returns interfaces that lack a setting.

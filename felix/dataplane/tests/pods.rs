@@ -431,21 +431,41 @@ fn rejection_is_told_to_the_sender(backend: Backend) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-fn a_family_that_is_switched_off_has_no_routes(backend: Backend) {
+fn a_family_that_is_switched_off_is_closed(backend: Backend) {
     let w = world(backend);
     let routes = || w.host.must("ip -6 route");
-    assert!(routes().contains("fd00:65::2 dev cali2pod"));
+    assert!(routes().contains("fd00:65::2 dev cali2pod") && routes().contains("fe80::/64 dev cali2pod"));
+    // Of nobody's yet.
+    w.host.must("ip link add cali7pod type veth peer name other7 && ip link set cali7pod up");
     w.felix.stop();
+    let all = || {
+        vec![
+            profile("open", vec![allow()], vec![allow()]),
+            w.a.endpoint(vec![], &["open"]),
+            w.b.endpoint(vec![], &["open"]),
+            Message::InSync,
+        ]
+    };
     let felix = Felix::start(&w.host, Config { ipv6: false, ..config(backend) });
-    felix.apply(vec![
-        profile("open", vec![allow()], vec![allow()]),
-        w.a.endpoint(vec![], &["open"]),
-        w.b.endpoint(vec![], &["open"]),
-        Message::InSync,
-    ]);
+    felix.apply(all());
     assert!(ping(&w.a.ns, w.b.v4));
-    // What stood before goes once its interface has been there for a while.
-    eventually("nothing leads to a pod over IPv6", || !routes().contains("fd00:65::"));
+    // Neither an address nor a route: rules for it are gone too.
+    let with = |interface: &str| {
+        w.host.must(&format!("ip -6 addr show dev {interface}; ip -6 route show dev {interface}"))
+    };
+    for interface in ["cali2pod", "cali3pod", "cali7pod"] {
+        assert_eq!(with(interface), "", "{interface}");
+    }
+    w.host.must(
+        "ip link add cali8pod type veth peer name other8 && ip link set cali8pod up && ip link set other8 up",
+    );
+    eventually("one that comes later has none", || with("cali8pod").is_empty());
+    felix.stop();
+    // And back.
+    let felix = Felix::start(&w.host, config(backend));
+    felix.apply(all());
+    eventually("a route over IPv6", || routes().contains("fd00:65::2 dev cali2pod"));
+    eventually("the pods reach each other", || ping(&w.a.ns, w.b.v6));
 }
 
 fn drift_is_mended(backend: Backend) {
@@ -568,7 +588,7 @@ on_each_backend!(
     a_refused_transaction_leaves_the_old_rules_and_is_tried_again,
     a_host_endpoint_closes_the_host_but_for_failsafe_ports,
     rejection_is_told_to_the_sender,
-    a_family_that_is_switched_off_has_no_routes,
+    a_family_that_is_switched_off_is_closed,
     drift_is_mended,
     no_ping_is_lost_and_none_leaks_while_policy_changes_and_felix_restarts,
 );

@@ -1,8 +1,8 @@
 //! Settings of workload interfaces and of forwarding in `/proc/sys`.
 //!
 //! In: an interface that came up with an endpoint. Out: its settings as upstream's: the host answers for the workload's
-//! gateway (proxy ARP and NDP), forwards what comes from it, and takes no router advertisement from it. Always holds: a
-//! setting that holds already is not written.
+//! gateway (proxy ARP and NDP), forwards what comes from it, and takes no router advertisement from it; without support
+//! for IPv6 it has none of it. Always holds: a setting that holds already is not written.
 
 use std::io;
 
@@ -85,10 +85,24 @@ impl InterfaceDriver {
             (v4("rp_filter"), check),
         ];
         if config.ipv6 {
+            // Whoever ended IPv6 on all interfaces of the host is obeyed.
+            if self.sysctl.get(&disable_ipv6("default"))?.as_deref() == Some("0") {
+                settings.push((disable_ipv6(interface), "0"));
+            }
             settings.push((v6("proxy_ndp"), "1"));
             settings.push((v6("forwarding"), "1"));
         }
         Ok(written + self.all(settings.iter().map(|(path, value)| (path.as_str(), *value)))?)
+    }
+
+    /// Ends IPv6 on an interface of workloads, with or without an endpoint. Where there are no rules for IPv6, the
+    /// interface's link-local address alone would lead to the host past every policy.
+    ///
+    /// # Errors
+    /// The setting cannot be written: the interface is open.
+    pub fn without_ipv6(&self, interface: &str) -> io::Result<usize> {
+        let outcome = self.set(&disable_ipv6(interface), "1")?;
+        Ok(usize::from(outcome == Outcome::Written))
     }
 
     fn set(&self, path: &str, value: &str) -> io::Result<Outcome> {
@@ -96,4 +110,8 @@ impl InterfaceDriver {
             .ensure(path, value)
             .map_err(|e| io::Error::new(e.kind(), format!("{path} = {value}: {e}")))
     }
+}
+
+fn disable_ipv6(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/disable_ipv6")
 }
