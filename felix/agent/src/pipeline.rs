@@ -10,9 +10,9 @@
 //!
 //! One thread runs the calculation with everything that waits (tokio, current thread), one the dataplane. Always holds:
 //! messages are asked for as soon as no further update waits; nothing reaches the dataplane before the datastore is in
-//! sync and says that it is ready (`ClusterInformation`'s `datastoreReady`): an empty datastore, a locked one, a half
-//! migrated one change no rule; a configuration that cannot change live begins a new session in place: the old dataplane goes on until the
-//! datastore is in sync again, and the new one then writes what differs.
+//! sync and says that it is ready (`ClusterInformation`'s `datastoreReady`): an empty datastore, a locked one or half of
+//! an import change no rule; a configuration that cannot change live begins a new session in place: the old dataplane
+//! goes on until the datastore is in sync again, and the new one then writes what differs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

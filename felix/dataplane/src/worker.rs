@@ -2,7 +2,8 @@
 //!
 //! In: batches of messages through a bounded channel (a full channel blocks the calculation, nothing is dropped). Out: a
 //! report after every apply. Always holds: an apply follows as soon as no further message waits; a failed one is tried
-//! again with growing pauses, and says why; what single endpoints lack holds no other endpoint's messages up; the thread never waits for anything but the kernel and its input.
+//! again with growing pauses, and says why; what single endpoints lack holds no other endpoint's messages up; the thread
+//! never waits for anything but the kernel and its input.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

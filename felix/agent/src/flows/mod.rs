@@ -8,9 +8,9 @@
 //!
 //! Always holds: a flow is judged by what stands in the kernel already, so its next packet meets the policy that denied
 //! it; a reading that failed, or a flow that could not be removed, is owed until it succeeds; what waits to be programmed
-//! is bounded; a flow that policy allows keeps its entry; nothing is ever opened, since an entry that goes makes the next packet
-//! a new one. The kernel is told to take no TCP connection up in its midst (`nf_conntrack_tcp_loose` 0): else the next
-//! packet of the answering side, which policy may well allow to open connections, would begin it anew the other way
+//! is bounded; a flow that policy allows keeps its entry; nothing is ever opened, since an entry that goes makes the next
+//! packet a new one. The kernel is told to take no TCP connection up in its midst (`nf_conntrack_tcp_loose` 0): else the
+//! next packet of the answering side, which policy may well allow to open connections, would begin it anew the other way
 //! round. What cannot be judged here stays: flows of host endpoints, and those that connection tracking expected (data
 //! connections of FTP).
 
