@@ -6,7 +6,7 @@
 //!                        └────────────────────── after a pause, where one failed ◀──────────────┘
 //! ```
 //!
-//! Always holds: the dataplane never waits for it; what waits is a set of addresses, so it holds each once and none is
+//! Always holds: the dataplane never waits for it; addresses that leave together cost one reading; what waits is a set of addresses, so it holds each once and none is
 //! lost; one entry that cannot be removed keeps no other; a pass that failed is made again, for [`TRIES`] in all, and it
 //! can be asked whether an address's connections are all cut. A workload that gets the address of another one later does
 //! not inherit its connections.
@@ -26,6 +26,9 @@ use crate::rule::Family;
 pub const TRIES: u32 = 30;
 /// Time between two such tries.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long addresses are gathered before connections are read, which costs about the same for one as for many: pods
+/// leave in groups. Nobody has the address meanwhile; who is to have it ends the wait ([`Cleaner::pending`]).
+const GATHER: Duration = Duration::from_millis(300);
 
 /// Where tracked connections stand: the kernel, or a test's twin.
 pub trait Connections {
@@ -99,6 +102,8 @@ struct Work {
     waiting: HashMap<IpAddr, u32>,
     /// Addresses of the pass that goes on now.
     current: HashMap<IpAddr, u32>,
+    /// Somebody waits for one of them: no more are gathered.
+    urgent: bool,
     ends: bool,
 }
 
@@ -107,10 +112,14 @@ impl Shared {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for work, and begins a pass; `None`: there is none and will be none.
-    fn begin(&self) -> Option<HashSet<IpAddr>> {
+    /// Waits for work, gathers more of it, and begins a pass; `None`: there is none and will be none.
+    fn begin(&self, gather: Duration) -> Option<HashSet<IpAddr>> {
         let idle = |w: &mut Work| w.waiting.is_empty() && !w.ends;
-        let mut work = self.more.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let work = self.more.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let gathers = |w: &mut Work| !w.urgent && !w.ends;
+        let (mut work, _) =
+            self.more.wait_timeout_while(work, gather, gathers).unwrap_or_else(PoisonError::into_inner);
+        work.urgent = false;
         work.current = std::mem::take(&mut work.waiting);
         (!work.current.is_empty()).then(|| work.current.keys().copied().collect())
     }
@@ -156,19 +165,24 @@ impl Cleaner {
     /// # Errors
     /// No socket or no thread is to be had.
     pub fn start() -> io::Result<Self> {
-        Self::with(Netlink::open(NETLINK_NETFILTER)?, PAUSE)
+        Self::with(Netlink::open(NETLINK_NETFILTER)?, PAUSE, GATHER)
     }
 
-    /// Starts the thread with connections that stand elsewhere. `pause`: time between two tries.
+    /// Starts the thread with connections that stand elsewhere. `pause`: time between two tries; `gather`: how long
+    /// addresses are gathered.
     ///
     /// # Errors
     /// No thread is to be had.
-    pub fn with(connections: impl Connections + Send + 'static, pause: Duration) -> io::Result<Self> {
+    pub fn with(
+        connections: impl Connections + Send + 'static,
+        pause: Duration,
+        gather: Duration,
+    ) -> io::Result<Self> {
         let (shared, busy) = (Arc::new(Shared::default()), Busy::default());
         let of_thread = (shared.clone(), busy.clone());
         let thread = thread::Builder::new()
             .name("conntrack".to_owned())
-            .spawn(move || run(connections, &of_thread.0, &of_thread.1, pause))?;
+            .spawn(move || run(connections, &of_thread.0, &of_thread.1, pause, gather))?;
         Ok(Self { shared, busy, thread })
     }
 
@@ -191,11 +205,16 @@ impl Cleaner {
         self.shared.more.notify_one();
     }
 
-    /// True while connections of an address that was told are still to be cut.
+    /// True while connections of an address that was told are still to be cut. Whoever asks waits: they are cut at once.
     #[must_use]
     pub fn pending(&self, addr: &IpAddr) -> bool {
-        let work = self.shared.lock();
-        work.waiting.contains_key(addr) || work.current.contains_key(addr)
+        let mut work = self.shared.lock();
+        if work.waiting.contains_key(addr) {
+            work.urgent = true;
+            self.shared.more.notify_one();
+            return true;
+        }
+        work.current.contains_key(addr)
     }
 }
 
@@ -206,9 +225,9 @@ impl Drop for Cleaner {
     }
 }
 
-fn run(mut connections: impl Connections, shared: &Shared, busy: &Busy, pause: Duration) {
+fn run(mut connections: impl Connections, shared: &Shared, busy: &Busy, pause: Duration, gather: Duration) {
     let mut failing = false;
-    while let Some(gone) = shared.begin() {
+    while let Some(gone) = shared.begin(gather) {
         busy.set(Some(Instant::now()));
         let families: Vec<Family> =
             Family::BOTH.into_iter().filter(|f| gone.iter().any(|a| Family::of(a) == *f)).collect();
@@ -241,6 +260,7 @@ fn run(mut connections: impl Connections, shared: &Shared, busy: &Busy, pause: D
 mod tests {
     use super::*;
     use crate::kernel::conntrack::tests::message;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// Connections from 10.0.0.1 with answers from one address each, as far as they were not removed.
@@ -250,6 +270,7 @@ mod tests {
         refuse: usize,
         /// Every reading waits for a word, where there is someone to say it.
         word: Option<Receiver<()>>,
+        readings: Arc<AtomicU32>,
         removed: Sender<IpAddr>,
     }
 
@@ -259,6 +280,7 @@ mod tests {
                 let _ = word.recv();
             }
             if family == Family::V4 {
+                self.readings.fetch_add(1, Ordering::Relaxed);
                 self.answering.iter().filter_map(|a| conntrack::parse(&message(*a))).for_each(each);
             }
             Ok(())
@@ -278,7 +300,7 @@ mod tests {
     fn twin(last: impl IntoIterator<Item = u8>, refuse: usize) -> (Twin, Receiver<IpAddr>) {
         let (removed, seen) = channel();
         let answering = last.into_iter().map(|n| [10, 0, 1, n]).collect();
-        (Twin { answering, refuse, word: None, removed }, seen)
+        (Twin { answering, refuse, word: None, readings: Arc::default(), removed }, seen)
     }
 
     fn addr(last: u8) -> IpAddr {
@@ -298,7 +320,7 @@ mod tests {
     #[test]
     fn what_was_refused_is_tried_again_though_nothing_new_comes() {
         let (twin, seen) = twin([1, 2], 2);
-        let cleaner = Cleaner::with(twin, Duration::from_millis(1)).unwrap();
+        let cleaner = Cleaner::with(twin, Duration::from_millis(1), Duration::ZERO).unwrap();
         cleaner.forget(vec![addr(2)]);
         assert_eq!(seen.recv_timeout(LONG), Ok(addr(2)));
         drop(cleaner);
@@ -310,7 +332,7 @@ mod tests {
         let (mut twin, seen) = twin(0..200, 0);
         let (say, word) = channel();
         twin.word = Some(word);
-        let cleaner = Cleaner::with(twin, Duration::from_millis(1)).unwrap();
+        let cleaner = Cleaner::with(twin, Duration::from_millis(1), Duration::ZERO).unwrap();
         // The thread is busy all the while.
         for n in 0..200 {
             cleaner.forget(vec![addr(n)]);
@@ -329,9 +351,27 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_leave_together_cost_one_reading_and_whoever_waits_for_one_ends_the_gathering() {
+        let (twin, seen) = twin([1, 2, 3], 0);
+        let readings = twin.readings.clone();
+        let cleaner = Cleaner::with(twin, Duration::ZERO, LONG * 60).unwrap();
+        cleaner.forget(vec![addr(1)]);
+        cleaner.forget(vec![addr(2)]);
+        assert!(cleaner.pending(&addr(2)));
+        let mut gone = [seen.recv_timeout(LONG).unwrap(), seen.recv_timeout(LONG).unwrap()];
+        gone.sort_unstable();
+        assert_eq!(gone, [addr(1), addr(2)]);
+        assert_eq!(readings.load(Ordering::Relaxed), 1);
+        // So does the end.
+        cleaner.forget(vec![addr(3)]);
+        drop(cleaner);
+        assert_eq!(seen.recv_timeout(LONG), Ok(addr(3)));
+    }
+
+    #[test]
     fn what_can_never_be_removed_is_given_up_in_the_end() {
         let (twin, _seen) = twin([1], usize::MAX);
-        let cleaner = Cleaner::with(twin, Duration::ZERO).unwrap();
+        let cleaner = Cleaner::with(twin, Duration::ZERO, Duration::ZERO).unwrap();
         cleaner.forget(vec![addr(1)]);
         let until = Instant::now() + LONG;
         while cleaner.pending(&addr(1)) {
