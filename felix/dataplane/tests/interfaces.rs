@@ -17,6 +17,7 @@ use felix_dataplane::worker::Report;
 use felix_message::{Message, WorkloadEndpoint};
 use ipnet::IpNet;
 use lab::{Felix, Namespace, Pod, eventually, ready, run};
+use libcalico_model::key::WorkloadEndpointKey;
 use nix::sched::{CloneFlags, unshare};
 
 fn setting(host: &Namespace, path: &str) -> String {
@@ -61,6 +62,16 @@ fn a_workloads_interface_has_its_settings() {
     drop(felix);
 }
 
+/// A pod's endpoint as it is, and as one that may send from other addresses too.
+fn spoofing(pod: &Pod) -> (WorkloadEndpointKey, Arc<WorkloadEndpoint>, Arc<WorkloadEndpoint>) {
+    let Message::WorkloadEndpointUpdate(key, e) = pod.endpoint(vec![], &["open"]) else { unreachable!() };
+    let spoofing = WorkloadEndpoint {
+        allow_spoofed_source_prefixes: vec!["192.0.2.0/24".parse().unwrap()],
+        ..(*e).clone()
+    };
+    (key, e, Arc::new(spoofing))
+}
+
 #[test]
 fn a_workload_that_may_spoof_is_not_checked_by_the_kernel_either() {
     if !ready() {
@@ -69,15 +80,10 @@ fn a_workload_that_may_spoof_is_not_checked_by_the_kernel_either() {
     let host = Namespace::host();
     host.must("echo 1 > /proc/sys/net/ipv4/conf/default/rp_filter");
     let pod = Pod::new(&host, 2);
-    let Message::WorkloadEndpointUpdate(key, e) = pod.endpoint(vec![], &["open"]) else { unreachable!() };
-    let spoofing = WorkloadEndpoint {
-        allow_spoofed_source_prefixes: vec!["192.0.2.0/24".parse().unwrap()],
-        ..(*e).clone()
-    };
+    let (key, e, spoofing) = spoofing(&pod);
     let check = || setting(&host, "ipv4/conf/cali2pod/rp_filter");
     let config = Config { workload_source_spoofing: true, ..Config::default() };
-    let felix =
-        Felix::among(&host, config, vec![Message::WorkloadEndpointUpdate(key.clone(), Arc::new(spoofing))]);
+    let felix = Felix::among(&host, config, vec![Message::WorkloadEndpointUpdate(key.clone(), spoofing)]);
     eventually("it is not checked", || check() == "0");
     felix.apply(vec![Message::WorkloadEndpointUpdate(key, e)]);
     eventually("it is checked as every other interface again", || check() == "1");
@@ -248,11 +254,7 @@ fn who_takes_an_interface_over_has_the_kernels_check_of_sources_again() {
     let host = Namespace::host();
     host.must("echo 1 > /proc/sys/net/ipv4/conf/default/rp_filter");
     let pod = Pod::new(&host, 2);
-    let Message::WorkloadEndpointUpdate(key, e) = pod.endpoint(vec![], &["open"]) else { unreachable!() };
-    let spoofing = WorkloadEndpoint {
-        allow_spoofed_source_prefixes: vec!["192.0.2.0/24".parse().unwrap()],
-        ..(*e).clone()
-    };
+    let (key, e, spoofing) = spoofing(&pod);
     let mut second = key.clone();
     second.workload = "default/zz".to_owned();
     let config = Config { workload_source_spoofing: true, ..Config::default() };
@@ -260,7 +262,7 @@ fn who_takes_an_interface_over_has_the_kernels_check_of_sources_again() {
         &host,
         config,
         vec![
-            Message::WorkloadEndpointUpdate(key.clone(), Arc::new(spoofing)),
+            Message::WorkloadEndpointUpdate(key.clone(), spoofing),
             Message::WorkloadEndpointUpdate(second, e),
         ],
     );
